@@ -1,0 +1,50 @@
+// What can go wrong: one class, a closed list of codes, one table from code to HTTP status.
+
+const statuses = {
+  bad_request: 400,
+  unknown_device: 400,
+  invalid_argument: 400,
+  not_supported: 400,
+  unauthenticated: 401,
+  no_permission: 403,
+  scope_missing: 403,
+  group_disabled: 404,
+  auth_disabled: 404,
+  not_found: 404,
+  body_too_large: 413,
+  unsupported_encoding: 415,
+  driver_error: 500,
+  io_error: 500,
+  internal: 500,
+  gpu_away: 503,
+  stopping: 503,
+  too_many_connections: 503,
+  too_many_streams: 503,
+} as const satisfies Record<string, number>;
+
+export type ErrorCode = keyof typeof statuses;
+
+/** A refusal or a failure; its message is one sentence for whoever asked. */
+export class ZeusdError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "ZeusdError";
+    this.code = code;
+  }
+
+  get status(): number {
+    return statuses[this.code];
+  }
+}
+
+/** Why the daemon cannot start: what was tried, and what to do. Ends the process with exit code 1. */
+export class StartError extends Error {
+  override readonly name = "StartError";
+}
+
+/** What was thrown, as text: for logs and messages. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,38 @@
+// A field: one named value on a wire, with its type, its unit and what it means.
+
+interface FieldFacts {
+  readonly doc: string;
+}
+
+export interface BooleanField extends FieldFacts {
+  readonly type: "boolean";
+}
+
+/** A whole number. `u32` is what a parameter may be; counters in results are `u64`. */
+export interface NumberField extends FieldFacts {
+  readonly type: "u32" | "u64";
+  readonly unit: "mW" | "MHz" | "mJ" | "µJ";
+}
+
+/** A number that is `null` where the hardware has no such domain, or where it was not asked for. */
+export interface NullableField extends FieldFacts {
+  readonly type: "u64 or null";
+  readonly unit: "mW" | "µJ";
+}
+
+export type Field = BooleanField | NumberField | NullableField;
+
+/** Fields by wire name, in the order in which the wires declare them. */
+export type Fields = Readonly<Record<string, Field>>;
+
+/** What a field can hold once decoded. */
+export type Value = boolean | number | null;
+export type Values = Readonly<Record<string, Value>>;
+
+type ValueOf<F extends Field> = F extends BooleanField ? boolean : F extends NullableField ? number | null : number;
+
+/** The record that a set of fields describes, for example `{ power_limit_mw: number }`. */
+export type ValuesOf<F extends Fields> = { readonly [Name in keyof F]: ValueOf<F[Name]> };
+
+/** The largest value of a `u32`, on the wires as in NVML. */
+export const U32_MAX = 4_294_967_295;

@@ -1,0 +1,222 @@
+// THE TABLE: everything there is to say about an operation stands in its row, once.
+// Routes, decoding, refusals, the guard, the Gpu and Cpu interfaces and a set of tests derive from it.
+import type { Fields } from "./field.ts";
+
+/** The API groups that `--enable` turns on and that tokens carry as scopes. */
+export const apiGroups = ["gpu-control", "gpu-read", "cpu-read"] as const;
+export type ApiGroup = (typeof apiGroups)[number];
+
+export type DeviceKind = "gpu" | "cpu";
+
+export interface Operation {
+  /** The wire name; the key of the row is the method's name. */
+  readonly name: string;
+  readonly device: DeviceKind;
+  readonly group: ApiGroup;
+  /** A write answers nothing; a read answers `result` for each device; a stream goes on sending it. */
+  readonly kind: "write" | "read" | "stream";
+  /** Answered by a call of the device's backend, or by the device's power feed. */
+  readonly by: "call" | "feed";
+  readonly parameters: Fields;
+  readonly result: Fields;
+  /** How a read's results are laid out: by device id, or as one snapshot with a time stamp. */
+  readonly layout: "by_id" | "snapshot";
+  /** Two parameters of which the first must not be above the second. */
+  readonly range?: readonly [low: string, high: string];
+  /** The query wire (0.3 and later) serves it at `/<device>/<name>`. */
+  readonly query: boolean;
+  /** The JSON wire (0.1 and 0.2) serves it at `/<device>/{id}/<path>`, with the parameters in a JSON body unless it is a GET. */
+  readonly json?: { readonly method: "GET" | "POST"; readonly paths: readonly string[] };
+  readonly doc: string;
+}
+
+/** Every write has this shape: gpu-control, by a call, nothing in return. */
+const write = {
+  device: "gpu",
+  group: "gpu-control",
+  kind: "write",
+  by: "call",
+  result: {},
+  layout: "by_id",
+  query: true,
+} as const;
+const gpuRead = {
+  device: "gpu",
+  group: "gpu-read",
+  kind: "read",
+  by: "call",
+  parameters: {},
+  layout: "by_id",
+  query: true,
+} as const;
+const cpuRead = { device: "cpu", group: "cpu-read", kind: "read", layout: "by_id" } as const;
+
+const clockRange = {
+  min_clock_mhz: { type: "u32", unit: "MHz", doc: "the lowest clock to run at" },
+  max_clock_mhz: { type: "u32", unit: "MHz", doc: "the highest clock to run at" },
+} as const;
+const enabled = { type: "boolean", doc: "whether the driver stays loaded while no client uses the GPU" } as const;
+const power_limit_mw = { type: "u32", unit: "mW", doc: "the most that the GPU may draw" } as const;
+const power_mw = { type: "u32", unit: "mW", doc: "the power drawn now" } as const;
+
+export const gpuOperations = {
+  setPersistenceMode: {
+    ...write,
+    name: "set_persistence_mode",
+    parameters: { enabled },
+    json: { method: "POST", paths: ["set_persistence_mode", "set_persistent_mode"] },
+    doc: "Keep the driver loaded while no client uses the GPU, or let it unload.",
+  },
+  setPowerLimit: {
+    ...write,
+    name: "set_power_limit",
+    parameters: { power_limit_mw },
+    json: { method: "POST", paths: ["set_power_limit"] },
+    doc: "Set the power limit, within the constraints of the GPU.",
+  },
+  setGpuLockedClocks: {
+    ...write,
+    name: "set_gpu_locked_clocks",
+    parameters: clockRange,
+    range: ["min_clock_mhz", "max_clock_mhz"],
+    json: { method: "POST", paths: ["set_gpu_locked_clocks"] },
+    doc: "Lock the GPU (SM) clocks to a range.",
+  },
+  resetGpuLockedClocks: {
+    ...write,
+    name: "reset_gpu_locked_clocks",
+    parameters: {},
+    json: { method: "POST", paths: ["reset_gpu_locked_clocks"] },
+    doc: "Unlock the GPU (SM) clocks.",
+  },
+  setMemLockedClocks: {
+    ...write,
+    name: "set_mem_locked_clocks",
+    parameters: clockRange,
+    range: ["min_clock_mhz", "max_clock_mhz"],
+    json: { method: "POST", paths: ["set_mem_locked_clocks"] },
+    doc: "Lock the memory clocks to a range.",
+  },
+  resetMemLockedClocks: {
+    ...write,
+    name: "reset_mem_locked_clocks",
+    parameters: {},
+    json: { method: "POST", paths: ["reset_mem_locked_clocks"] },
+    doc: "Unlock the memory clocks.",
+  },
+  resetLockedClocks: {
+    ...write,
+    name: "reset_locked_clocks",
+    parameters: {},
+    doc: "Unlock the GPU and the memory clocks; both are tried even when the first fails.",
+  },
+  getCumulativeEnergy: {
+    ...gpuRead,
+    name: "get_cumulative_energy",
+    result: { energy_mj: { type: "u64", unit: "mJ", doc: "energy drawn since the driver was loaded" } },
+    doc: "Read the energy counter.",
+  },
+  getPower: {
+    ...gpuRead,
+    name: "get_power",
+    result: { power_mw },
+    layout: "snapshot",
+    doc: "Read the power drawn now.",
+  },
+  streamPower: {
+    ...gpuRead,
+    name: "stream_power",
+    kind: "stream",
+    by: "feed",
+    result: { power_mw },
+    layout: "snapshot",
+    doc: "Follow the power drawn: an event whenever it changes.",
+  },
+  getPowerLimit: {
+    ...gpuRead,
+    name: "get_power_limit",
+    result: { power_limit_mw },
+    doc: "Read the power limit that is set.",
+  },
+  getPowerLimitConstraints: {
+    ...gpuRead,
+    name: "get_power_limit_constraints",
+    result: {
+      min_power_limit_mw: { type: "u32", unit: "mW", doc: "the lowest power limit that the GPU takes" },
+      max_power_limit_mw: { type: "u32", unit: "mW", doc: "the highest power limit that the GPU takes" },
+    },
+    doc: "Read the range of power limits that the GPU takes.",
+  },
+  getPersistenceMode: {
+    ...gpuRead,
+    name: "get_persistence_mode",
+    result: { enabled },
+    doc: "Read whether the driver stays loaded while no client uses the GPU.",
+  },
+} as const satisfies Record<string, Operation>;
+
+const cpuEnergy = {
+  cpu_energy_uj: { type: "u64 or null", unit: "µJ", doc: "energy of the package, null if not asked for" },
+  dram_energy_uj: {
+    type: "u64 or null",
+    unit: "µJ",
+    doc: "energy of its memory, null if not asked for or not measured",
+  },
+} as const;
+const cpuPower = {
+  cpu_mw: { type: "u64", unit: "mW", doc: "mean power of the package over one sampling period" },
+  dram_mw: { type: "u64 or null", unit: "mW", doc: "mean power of its memory, null if not measured" },
+} as const;
+
+export const cpuOperations = {
+  getCumulativeEnergy: {
+    ...cpuRead,
+    name: "get_cumulative_energy",
+    by: "call",
+    parameters: {
+      cpu: { type: "boolean", doc: "whether to read the energy of the package" },
+      dram: { type: "boolean", doc: "whether to read the energy of its memory" },
+    },
+    result: cpuEnergy,
+    query: true,
+    json: { method: "POST", paths: ["get_index_energy"] },
+    doc: "Read the energy counters of the CPU package and its memory.",
+  },
+  supportsDramEnergy: {
+    ...cpuRead,
+    name: "supports_dram_energy",
+    by: "call",
+    parameters: {},
+    result: { dram_available: { type: "boolean", doc: "whether the energy of the memory is measured" } },
+    query: false,
+    json: { method: "GET", paths: ["supports_dram_energy"] },
+    doc: "Tell whether the energy of the memory is measured.",
+  },
+  getPower: {
+    ...cpuRead,
+    name: "get_power",
+    by: "feed",
+    parameters: {},
+    result: cpuPower,
+    layout: "snapshot",
+    query: true,
+    doc: "Measure the mean power over one sampling period.",
+  },
+  streamPower: {
+    ...cpuRead,
+    name: "stream_power",
+    kind: "stream",
+    by: "feed",
+    parameters: {},
+    result: cpuPower,
+    layout: "snapshot",
+    query: true,
+    doc: "Follow the power drawn: an event whenever it changes.",
+  },
+} as const satisfies Record<string, Operation>;
+
+/** Every row with the name of its method, for what loops over the table. */
+export const allOperations: readonly (Operation & { readonly call: string })[] = [
+  ...Object.entries(gpuOperations),
+  ...Object.entries(cpuOperations),
+].map(([call, row]) => ({ call, ...row }));
