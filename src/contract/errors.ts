@@ -1,4 +1,5 @@
 // What can go wrong: one class, a closed list of codes, one table from code to HTTP status.
+import type { Values } from "./field.ts";
 
 const statuses = {
   bad_request: 400,
@@ -36,6 +37,36 @@ export class ZeusdError extends Error {
 
   get status(): number {
     return statuses[this.code];
+  }
+}
+
+/** A command names devices that do not exist. Each wire has its own sentence for it, because the original's do. */
+export class UnknownDevice extends ZeusdError {
+  readonly missing: readonly (number | string)[];
+  readonly available: readonly number[];
+
+  constructor(device: string, missing: readonly (number | string)[], available: readonly number[]) {
+    super("unknown_device", `${device} ${missing[0]} not found`);
+    this.missing = missing;
+    this.available = available;
+  }
+}
+
+/** Some of a command's devices failed; the others' results (and effects) are kept. */
+export class CommandFailed extends Error {
+  override readonly name = "CommandFailed";
+  readonly errors: ReadonlyMap<number, ZeusdError>;
+  readonly results: ReadonlyMap<number, Values>;
+
+  constructor(errors: ReadonlyMap<number, ZeusdError>, results: ReadonlyMap<number, Values>) {
+    super([...errors].map(([id, error]) => `${id}: ${error.message}`).join("; "));
+    this.errors = errors;
+    this.results = results;
+  }
+
+  /** The error with the numerically largest status, which the reply takes. */
+  get worst(): ZeusdError {
+    return [...this.errors.values()].reduce((worst, error) => (error.status > worst.status ? error : worst));
   }
 }
 

@@ -30,6 +30,9 @@ export interface Operation {
   readonly doc: string;
 }
 
+/** A row with the name of its method. */
+export type Row = Operation & { readonly call: string };
+
 /** Every write has this shape: gpu-control, by a call, nothing in return. */
 const write = {
   device: "gpu",
@@ -216,7 +219,6 @@ export const cpuOperations = {
 } as const satisfies Record<string, Operation>;
 
 /** Every row with the name of its method, for what loops over the table. */
-export const allOperations: readonly (Operation & { readonly call: string })[] = [
-  ...Object.entries(gpuOperations),
-  ...Object.entries(cpuOperations),
-].map(([call, row]) => ({ call, ...row }));
+export const allOperations: readonly Row[] = [...Object.entries(gpuOperations), ...Object.entries(cpuOperations)].map(
+  ([call, row]) => ({ call, ...row }),
+);

@@ -1,0 +1,68 @@
+// A GPU that NVML drives: who it is, and one function for each operation.
+import type { Gpu, GpuFacts } from "../../contract/gpu.ts";
+import { unknownValueError } from "./errors.ts";
+import type { Handle, Nvml } from "./library.ts";
+import { createPowerReader } from "./power.ts";
+
+/** Opens the GPU of an index. Throws if it gives no handle or no name; whatever else it does not tell is left out. */
+export async function openGpu(nvml: Nvml, id: number): Promise<Gpu> {
+  const handle = await nvml.handle(id);
+  return { ...(await factsOf(nvml, handle, id)), ...callsOf(nvml, handle) };
+}
+
+async function factsOf(nvml: Nvml, handle: Handle, id: number): Promise<GpuFacts> {
+  return {
+    id,
+    name: await nvml.text("nvmlDeviceGetName", handle),
+    uuid: await nvml.text("nvmlDeviceGetUUID", handle).catch(() => null),
+    pci_address: await nvml.pciAddress(handle).catch(() => null),
+    cumulative_energy_available: await nvml.number("nvmlDeviceGetTotalEnergyConsumption", handle).then(
+      () => true,
+      () => false,
+    ),
+  };
+}
+
+type GpuCalls = Required<Omit<Gpu, keyof GpuFacts>>;
+
+function callsOf(nvml: Nvml, handle: Handle): GpuCalls {
+  const readPower = createPowerReader(nvml, handle);
+  return {
+    setPersistenceMode: ({ enabled }) => nvml.run("nvmlDeviceSetPersistenceMode", handle, enabled ? 1 : 0),
+    setPowerLimit: ({ power_limit_mw }) => nvml.run("nvmlDeviceSetPowerManagementLimit", handle, power_limit_mw),
+    setGpuLockedClocks: ({ min_clock_mhz, max_clock_mhz }) =>
+      nvml.run("nvmlDeviceSetGpuLockedClocks", handle, min_clock_mhz, max_clock_mhz),
+    resetGpuLockedClocks: () => nvml.run("nvmlDeviceResetGpuLockedClocks", handle),
+    setMemLockedClocks: ({ min_clock_mhz, max_clock_mhz }) =>
+      nvml.run("nvmlDeviceSetMemoryLockedClocks", handle, min_clock_mhz, max_clock_mhz),
+    resetMemLockedClocks: () => nvml.run("nvmlDeviceResetMemoryLockedClocks", handle),
+    resetLockedClocks: () => resetLockedClocks(nvml, handle),
+    getCumulativeEnergy: async () => ({
+      energy_mj: await nvml.number("nvmlDeviceGetTotalEnergyConsumption", handle),
+    }),
+    getPower: async () => ({ power_mw: await readPower() }),
+    getPowerLimit: async () => ({ power_limit_mw: await nvml.number("nvmlDeviceGetPowerManagementLimit", handle) }),
+    getPowerLimitConstraints: () => getPowerLimitConstraints(nvml, handle),
+    getPersistenceMode: () => getPersistenceMode(nvml, handle),
+  };
+}
+
+/** Both are tried even when the first fails, whose error is then the one that is told. */
+async function resetLockedClocks(nvml: Nvml, handle: Handle): Promise<void> {
+  const [gpu] = await Promise.allSettled([nvml.run("nvmlDeviceResetGpuLockedClocks", handle)]);
+  await nvml.run("nvmlDeviceResetMemoryLockedClocks", handle).catch((error: unknown) => {
+    throw gpu.status === "rejected" ? gpu.reason : error;
+  });
+  if (gpu.status === "rejected") throw gpu.reason;
+}
+
+async function getPowerLimitConstraints(nvml: Nvml, handle: Handle) {
+  const [min = 0, max = 0] = await nvml.numbers(2, "nvmlDeviceGetPowerManagementLimitConstraints", handle);
+  return { min_power_limit_mw: min, max_power_limit_mw: max };
+}
+
+async function getPersistenceMode(nvml: Nvml, handle: Handle): Promise<{ enabled: boolean }> {
+  const mode = await nvml.number("nvmlDeviceGetPersistenceMode", handle);
+  if (mode > 1) throw unknownValueError("nvmlDeviceGetPersistenceMode", mode);
+  return { enabled: mode === 1 };
+}

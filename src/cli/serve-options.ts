@@ -1,0 +1,163 @@
+// The flags of the daemon, and the configuration that they make.
+import { type Command, Option } from "commander";
+import {
+  gpuStreamFormats,
+  logFormats,
+  logLevels,
+  type Config,
+  type GpuBackendName,
+  type GpuStreamFormat,
+  type LogFormat,
+  type LogLevel,
+  type TcpListener,
+  type UnixListener,
+} from "../contract/config.ts";
+import { StartError } from "../contract/errors.ts";
+import { apiGroups, type ApiGroup } from "../contract/operations.ts";
+import { U32_MAX } from "../contract/field.ts";
+import { addOptions, listOf, wholeNumber } from "./options.ts";
+
+/** 0.1 has no subcommand and binds another path; `serve` came with 0.4. */
+export type Form = "plain" | "serve";
+
+const defaultSocket = { plain: "/var/run/zeusd.sock", serve: "/run/zeusd/zeusd.sock" } as const satisfies Record<
+  Form,
+  string
+>;
+
+interface ServeFlags {
+  readonly mode: "uds" | "tcp";
+  readonly socketPath: string;
+  readonly socketPermissions: string;
+  readonly socketUid?: number;
+  readonly socketGid?: number;
+  readonly tcpBindAddress: string;
+  readonly allowUnprivileged?: boolean;
+  readonly gpuPowerPollHz: number;
+  readonly cpuPowerPollHz: number;
+  readonly enable: readonly ApiGroup[];
+  readonly signingKeyPath?: string;
+  readonly allowShortSigningKey?: boolean;
+  readonly allowUnauthenticatedTcp?: boolean;
+  readonly gpuBackend: GpuBackendName | "amdsmi";
+  readonly gpuCommandOverrides?: string;
+  readonly sim?: string;
+  readonly powercapRoot?: string;
+  readonly gpuStreamFormat: GpuStreamFormat;
+  readonly maxConnections: number;
+  readonly maxStreams: number;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+const machineHelp = "simulate this machine, e.g. 8xh100, 4xa100, 1xrtx4090 (implies --gpu-backend sim)";
+
+/** Adds the flags of the daemon to the command that starts it. */
+export function addServeOptions(command: Command, argv: readonly string[], form: Form, env: NodeJS.ProcessEnv): void {
+  const hz = wholeNumber(0, 1_000_000);
+  const id = wholeNumber(0, U32_MAX);
+  const options = [
+    new Option("--mode <mode>", "listen on a Unix socket or on TCP").choices(["uds", "tcp"]).default("uds"),
+    new Option("--socket-path <path>", "path of the Unix socket").default(defaultSocket[form]),
+    new Option("--socket-permissions <octal>", "mode of the Unix socket").default("666"),
+    new Option("--socket-uid <uid>", "owner of the Unix socket").argParser(id),
+    new Option("--socket-gid <gid>", "group of the Unix socket").argParser(id),
+    new Option("--tcp-bind-address <host:port>", "TCP address; port 0 takes a free one").default("127.0.0.1:4938"),
+    new Option("--num-workers <n>", "threads for driver calls, if more than 64").argParser(wholeNumber(1, 1024)),
+    new Option("--gpu-power-poll-hz <hz>", "how often a streamed GPU's power is read").argParser(hz).default(20),
+    new Option("--cpu-power-poll-hz <hz>", "how often a streamed CPU's power is read").argParser(hz).default(10),
+    new Option("--signing-key-path <path>", "require tokens signed with this key file"),
+    new Option("--allow-short-signing-key", "accept a signing key under 32 bytes"),
+    new Option("--allow-unauthenticated-tcp", "accept TCP from other machines without tokens"),
+    new Option("--gpu-backend <name>", "which library drives the GPUs")
+      .choices(["auto", "nvml", "amdsmi", "sim"])
+      .default("auto"),
+    new Option("--gpu-command-overrides <path>", "commands to run instead of driver calls (not supported yet)"),
+    new Option("--sim <machine>", machineHelp),
+    new Option("--powercap-root <dir>", "where to look for intel-rapl:N instead of /sys/class/powercap/intel-rapl"),
+    new Option("--gpu-stream-format <format>", "GPU power events for clients of 0.3 and 0.4 (v1) or 0.5 and later (v2)")
+      .choices(gpuStreamFormats)
+      .default("v2"),
+    new Option("--max-connections <n>", "more are answered with 503")
+      .argParser(wholeNumber(1, 1_000_000))
+      .default(4096),
+    new Option("--max-streams <n>", "more are answered with 503").argParser(wholeNumber(1, 1_000_000)).default(256),
+    new Option("--log-level <level>", "least level that is logged, on stderr; RUST_LOG is read too")
+      .choices(logLevels)
+      .default(levelOf(env["RUST_LOG"])),
+    new Option("--log-format <format>", "how a log line looks").choices(logFormats).default("text"),
+  ];
+  if (form === "plain") options.push(new Option("--allow-unprivileged", "start without root"));
+  const enable = new Option("--enable <groups>", `API groups to serve: ${apiGroups.join(", ")}`).argParser(
+    listOf(apiGroups),
+  );
+  addOptions(command, argv, options, [enable.default(apiGroups, apiGroups.join(","))]);
+}
+
+/** The original reads its level from RUST_LOG, and takes what it does not understand as `info`. */
+function levelOf(text: string | undefined): LogLevel {
+  return logLevels.find((level) => level === text?.toLowerCase()) ?? "info";
+}
+
+/** Throws a StartError for what only makes sense together, or is not supported. */
+export function toConfig(flags: ServeFlags): Config {
+  return {
+    listener: flags.mode === "uds" ? unixListener(flags) : tcpListener(flags),
+    enabledGroups: flags.enable,
+    allowUnprivileged: flags.allowUnprivileged ?? false,
+    ...(flags.signingKeyPath === undefined ? {} : { signingKeyPath: flags.signingKeyPath }),
+    allowShortSigningKey: flags.allowShortSigningKey ?? false,
+    allowUnauthenticatedTcp: flags.allowUnauthenticatedTcp ?? false,
+    gpuBackend: gpuBackend(flags),
+    sim: flags.sim ?? "8xh100",
+    ...(flags.powercapRoot === undefined ? {} : { powercapRoot: flags.powercapRoot }),
+    // 0 behaves as 1, as in the original.
+    gpuPowerPollHz: Math.max(1, flags.gpuPowerPollHz),
+    cpuPowerPollHz: Math.max(1, flags.cpuPowerPollHz),
+    gpuStreamFormat: flags.gpuStreamFormat,
+    maxConnections: flags.maxConnections,
+    maxStreams: flags.maxStreams,
+    logLevel: flags.logLevel,
+    logFormat: flags.logFormat,
+  };
+}
+
+function gpuBackend({ gpuBackend: name, gpuCommandOverrides, sim }: ServeFlags): GpuBackendName {
+  if (gpuCommandOverrides !== undefined) {
+    throw new StartError("--gpu-command-overrides is not supported by this version; start without it");
+  }
+  if (name === "amdsmi") {
+    throw new StartError("--gpu-backend amdsmi is not supported by this version; use nvml, sim or auto");
+  }
+  if (sim === undefined) return name;
+  if (name === "nvml") throw new StartError("--sim cannot be combined with --gpu-backend nvml; leave one of them out");
+  return "sim";
+}
+
+function unixListener({ socketPath, socketPermissions, socketUid, socketGid }: ServeFlags): UnixListener {
+  if (!/^[0-7]{1,11}$/.test(socketPermissions) || Number.parseInt(socketPermissions, 8) > 0o7777) {
+    const text = "Failed to parse socket permissions: invalid digit found in string";
+    throw new StartError(`${text} '${socketPermissions}'; give --socket-permissions as octal digits, e.g. 660`);
+  }
+  return {
+    mode: "uds",
+    path: socketPath,
+    permissions: Number.parseInt(socketPermissions, 8),
+    ...(socketUid === undefined ? {} : { uid: socketUid }),
+    ...(socketGid === undefined ? {} : { gid: socketGid }),
+  };
+}
+
+function tcpListener({ tcpBindAddress }: ServeFlags): TcpListener {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):([^:]*)$/.exec(tcpBindAddress) ?? [];
+  const host = bracketed ?? plain;
+  if (host === undefined) {
+    throw new StartError(
+      `invalid socket address '${tcpBindAddress}'; give --tcp-bind-address as host:port, e.g. 127.0.0.1:4938`,
+    );
+  }
+  if (!/^\d{1,5}$/.test(port ?? "") || Number(port) > 65_535) {
+    throw new StartError(`invalid port value '${port}' in '${tcpBindAddress}'; a port is a number from 0 to 65535`);
+  }
+  return { mode: "tcp", host, port: Number(port) };
+}

@@ -1,0 +1,50 @@
+// What the command line decides: the daemon's configuration, complete and checked.
+import type { ApiGroup } from "./operations.ts";
+
+export const gpuBackends = ["auto", "nvml", "sim"] as const;
+export type GpuBackendName = (typeof gpuBackends)[number];
+
+export const gpuStreamFormats = ["v1", "v2"] as const;
+/** How GPU power events look: as in 0.3 and 0.4 (v1), or as from 0.5 on (v2). No client reads both. */
+export type GpuStreamFormat = (typeof gpuStreamFormats)[number];
+
+export const logLevels = ["error", "warn", "info", "debug"] as const;
+export type LogLevel = (typeof logLevels)[number];
+export const logFormats = ["text", "json"] as const;
+export type LogFormat = (typeof logFormats)[number];
+
+export interface UnixListener {
+  readonly mode: "uds";
+  readonly path: string;
+  readonly permissions: number;
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+export interface TcpListener {
+  readonly mode: "tcp";
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface Config {
+  readonly listener: UnixListener | TcpListener;
+  readonly enabledGroups: readonly ApiGroup[];
+  /** The 0.1 form's `--allow-unprivileged`: start without root, and let the driver refuse what it refuses. */
+  readonly allowUnprivileged: boolean;
+  readonly signingKeyPath?: string;
+  readonly allowShortSigningKey: boolean;
+  readonly allowUnauthenticatedTcp: boolean;
+  readonly gpuBackend: GpuBackendName;
+  /** The simulated machine, for example `8xh100`. */
+  readonly sim: string;
+  /** Where RAPL is looked for; absent means the system's own place. */
+  readonly powercapRoot?: string;
+  readonly gpuPowerPollHz: number;
+  readonly cpuPowerPollHz: number;
+  readonly gpuStreamFormat: GpuStreamFormat;
+  readonly maxConnections: number;
+  readonly maxStreams: number;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}

@@ -1,0 +1,119 @@
+// The composition root: builds every part in the order in which a request meets them, and stops them in reverse.
+import type { Access } from "./access/guard.ts";
+import { readSigningKey } from "./access/signing-key.ts";
+import { createTokenVerifier } from "./access/token.ts";
+import { selectBackends } from "./backends/select.ts";
+import type { Clock } from "./contract/clock.ts";
+import type { Config, TcpListener } from "./contract/config.ts";
+import { StartError, messageOf } from "./contract/errors.ts";
+import type { Log } from "./contract/log.ts";
+import { Fleet } from "./devices/fleet.ts";
+import { keepProbing } from "./devices/probing.ts";
+import { createDaemonRoutes } from "./http/daemon-routes.ts";
+import { createHandle, type Handle } from "./http/handle.ts";
+import { isLoopback, listen, resolveHost } from "./http/listen.ts";
+import { createRequestIds } from "./http/request-id.ts";
+import { createRoutes } from "./http/routes.ts";
+import { HttpServer } from "./http/server.ts";
+import { pathWire } from "./http/wire/path-style.ts";
+import { createQueryWire } from "./http/wire/query-style.ts";
+
+export interface DaemonParts {
+  readonly version: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The effective uid; 0 is root. */
+  readonly euid: number;
+}
+
+export interface Daemon {
+  /** Where it listens, as the `Listening on` line shows it. */
+  readonly address: string;
+  /** Answers what is running, refuses what comes, ends all streams; settles when nothing is left to do. */
+  drain(): Promise<void>;
+  /** Cuts every connection at once. */
+  cut(): void;
+}
+
+/** Throws a StartError that says what was tried and what to do. */
+export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
+  const { clock, log } = parts;
+  checkPrivileges(config, parts.euid);
+  log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
+  const access = await createAccess(config, clock, log);
+  const fleet = await createFleet(config, clock, log);
+  log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
+  const handle = buildHandle(config, parts, access, fleet);
+  const { maxConnections, maxStreams } = config;
+  const http = new HttpServer({ handle, log, nextRequestId: createRequestIds(), maxConnections, maxStreams });
+  const address = await listen(http.server, await checkedListener(config, log), log);
+  return {
+    address,
+    async drain() {
+      await http.drain();
+      await fleet.idle();
+    },
+    cut: () => http.cut(),
+  };
+}
+
+/** What changes a setting and what reads RAPL needs root, unless nothing of it is real. */
+function checkPrivileges(config: Config, euid: number): void {
+  if (euid === 0 || config.allowUnprivileged) return;
+  const simulated = config.gpuBackend === "sim";
+  const free = {
+    "gpu-control": simulated,
+    "cpu-read": simulated || config.powercapRoot !== undefined,
+    "gpu-read": true,
+  };
+  const needy = config.enabledGroups.find((group) => !free[group]);
+  if (needy === undefined) return;
+  throw new StartError(
+    `Zeusd must be run as root: API group '${needy}' requires root but Zeusd is not running as root; ` +
+      "start it with sudo, enable only gpu-read with --enable gpu-read, or try it with --sim 8xh100",
+  );
+}
+
+async function createAccess(config: Config, clock: Clock, log: Log): Promise<Access> {
+  const { enabledGroups, signingKeyPath, allowShortSigningKey } = config;
+  if (signingKeyPath === undefined) return { enabledGroups };
+  const key = await readSigningKey(signingKeyPath, log, allowShortSigningKey);
+  return { enabledGroups, tokens: createTokenVerifier(key, clock) };
+}
+
+async function createFleet(config: Config, clock: Clock, log: Log): Promise<Fleet> {
+  const { gpuPowerPollHz: gpuPollHz, cpuPowerPollHz: cpuPollHz } = config;
+  const fleet = new Fleet({ clock, log, gpuPollHz, cpuPollHz });
+  const backends = await selectBackends(config, clock, log);
+  const missing = await keepProbing({ backend: backends.gpus, clock, log, adopt: (found) => fleet.adoptGpus(found) });
+  if (missing !== undefined && config.gpuBackend === "nvml") {
+    const text = `Cannot use --gpu-backend nvml: ${messageOf(missing)}; install or load the NVIDIA driver, or use auto to start without GPUs`;
+    throw new StartError(text, { cause: missing });
+  }
+  fleet.adoptCpus(await backends.cpus());
+  return fleet;
+}
+
+function buildHandle(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handle {
+  const wires = { query: createQueryWire(clock), path: pathWire };
+  const routes = createRoutes(wires, createDaemonRoutes({ access, fleet, clock, wire: wires.query, version }));
+  return createHandle({ routes, access, fleet, clock, log, gpuStreamFormat: config.gpuStreamFormat });
+}
+
+/** A TCP address that other machines can reach needs tokens, or a flag that says that it shall be open. */
+async function checkedListener(config: Config, log: Log): Promise<Config["listener"]> {
+  const { listener, signingKeyPath } = config;
+  if (listener.mode === "uds") return listener;
+  const resolved: TcpListener = { ...listener, host: await resolveHost(listener.host) };
+  if (signingKeyPath !== undefined) return resolved;
+  if (!isLoopback(resolved.host) && !config.allowUnauthenticatedTcp) {
+    throw new StartError(
+      `Refusing to listen on ${listener.host}:${listener.port} without authentication, since other machines could change GPU settings; ` +
+        "give --signing-key-path, or --allow-unauthenticated-tcp to leave it open",
+    );
+  }
+  log.warn(
+    "Running in TCP mode without authentication. Any program that can reach the address can use every enabled API group.",
+  );
+  return resolved;
+}

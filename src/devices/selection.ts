@@ -1,0 +1,46 @@
+// Which devices a command means, by id, UUID or PCI address.
+import type { Command } from "../contract/command.ts";
+import { UnknownDevice } from "../contract/errors.ts";
+
+/** What a device can be called by. */
+export interface Named {
+  readonly id: number;
+  readonly uuid?: string | null;
+  readonly pci_address?: string | null;
+}
+
+/**
+ * The devices of `known` that the command names, by ascending id and once each; `present` are those meant when it names none.
+ * Throws UnknownDevice if one does not exist.
+ */
+export function select<D extends Named>(
+  command: Command,
+  known: ReadonlyMap<number, D>,
+  present: readonly D[],
+): readonly D[] {
+  if (!command.devices) return present;
+  const found = new Map<number, D>();
+  const missing: (number | string)[] = [];
+  for (const reference of command.devices) {
+    const device = typeof reference === "number" ? known.get(reference) : findByName(known, reference);
+    if (device) found.set(device.id, device);
+    else missing.push(reference);
+  }
+  if (missing.length > 0) {
+    const sorted = [...new Set(missing)].toSorted((one, other) => Number(one) - Number(other));
+    throw new UnknownDevice(
+      command.row.device.toUpperCase(),
+      sorted,
+      present.map(({ id }) => id),
+    );
+  }
+  return [...found.values()].toSorted((one, other) => one.id - other.id);
+}
+
+function findByName<D extends Named>(known: ReadonlyMap<number, D>, name: string): D | undefined {
+  const wanted = name.toLowerCase();
+  for (const device of known.values()) {
+    if (device.uuid?.toLowerCase() === wanted || device.pci_address?.toLowerCase() === wanted) return device;
+  }
+  return undefined;
+}

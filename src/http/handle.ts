@@ -1,0 +1,44 @@
+// THE SPINE: the path that every request takes, whatever brought it here.
+import { authorize, type Access } from "../access/guard.ts";
+import { CommandFailed, ZeusdError, messageOf } from "../contract/errors.ts";
+import type { Log } from "../contract/log.ts";
+import { streamPower, type EventStreamParts } from "./event-stream.ts";
+import { emptyReply, type Reply, type Request } from "./message.ts";
+import type { Route, RouteTable } from "./routes.ts";
+
+export interface HandleParts extends EventStreamParts {
+  readonly routes: RouteTable;
+  readonly access: Access;
+  readonly log: Log;
+}
+
+export type Handle = (request: Request) => Promise<Reply>;
+
+export function createHandle(parts: HandleParts): Handle {
+  const { routes, access, fleet, log } = parts;
+  return async (request) => {
+    const route = routes.find(request.method, request.path);
+    try {
+      const claims = await authorize(access, route.guard, request.header("authorization"));
+      if (route.kind === "unknown") return emptyReply(404);
+      if (route.kind === "daemon") return route.answer(claims);
+      const { row, wire } = route;
+      const command = await wire.decode(row, request, route.segment);
+      if (row.kind === "stream") return streamPower(parts, command);
+      return wire.reply(row, await fleet.run(command));
+    } catch (error) {
+      return refuse(route, request, error, log);
+    }
+  };
+}
+
+function refuse(route: Route, request: Request, error: unknown, log: Log): Reply {
+  const row = route.kind === "operation" ? route.row : undefined;
+  if (error instanceof ZeusdError || error instanceof CommandFailed) {
+    log.debug(`${request.method} ${request.path} refused: ${messageOf(error)}`, { request_id: request.id });
+    return route.wire.refuse(error, row);
+  }
+  log.error(`${request.method} ${request.path} failed unforeseen`, { request_id: request.id, err: error });
+  const text = `Internal error. The log has the details under request id ${request.id}.`;
+  return route.wire.refuse(new ZeusdError("internal", text, { cause: error }), row);
+}

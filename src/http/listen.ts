@@ -1,0 +1,131 @@
+// Binds: a Unix socket without a moment of wrong permissions, or a TCP address.
+import { chmod, chown, lstat, mkdir, unlink } from "node:fs/promises";
+import { lookup } from "node:dns/promises";
+import type { Server } from "node:http";
+import { connect, isIPv4 } from "node:net";
+import { dirname } from "node:path";
+import type { TcpListener, UnixListener } from "../contract/config.ts";
+import { StartError } from "../contract/errors.ts";
+import type { Log } from "../contract/log.ts";
+import { osErrorText } from "../contract/os-error.ts";
+
+/** Binds and returns the address that was bound, as the `Listening on` line shows it. Throws a StartError. */
+export function listen(server: Server, listener: UnixListener | TcpListener, log: Log): Promise<string> {
+  return listener.mode === "uds" ? listenUnix(server, listener, log) : listenTcp(server, listener);
+}
+
+/** The longest path that fits `sockaddr_un`; Node would cut a longer one and bind another file. */
+const longestPath = 107;
+
+async function listenUnix(server: Server, listener: UnixListener, log: Log): Promise<string> {
+  const { path } = listener;
+  if (Buffer.byteLength(path) > longestPath) {
+    throw new StartError(
+      `path must be shorter than SUN_LEN: '${path}' has over ${longestPath} bytes; choose a shorter --socket-path`,
+    );
+  }
+  await clearStaleSocket(path, log);
+  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
+    throw new StartError(
+      `Cannot create the directory of '${path}': ${osErrorText(error)}; create it, or choose another --socket-path`,
+    );
+  });
+  await bindClosed(server, path);
+  try {
+    await chmod(path, listener.permissions);
+    // -1 leaves an owner as it is.
+    if (listener.uid !== undefined || listener.gid !== undefined)
+      await chown(path, listener.uid ?? -1, listener.gid ?? -1);
+  } catch (error) {
+    server.close();
+    const text = `Cannot set the owner or mode of '${path}': ${osErrorText(error)}; check --socket-uid, --socket-gid and --socket-permissions`;
+    throw new StartError(text, { cause: error });
+  }
+  return path;
+}
+
+/** The file is born with mode 000, so that nobody connects before it has its owner and mode. Node binds within the call. */
+async function bindClosed(server: Server, path: string): Promise<void> {
+  const bind = (): void => {
+    const umask = process.umask(0o777);
+    try {
+      server.listen({ path });
+    } finally {
+      process.umask(umask);
+    }
+  };
+  await bound(server, bind, `'${path}'`, "choose another --socket-path");
+}
+
+async function listenTcp(server: Server, { host, port }: TcpListener): Promise<string> {
+  await bound(server, () => server.listen(port, host), `${host}:${port}`, "choose another --tcp-bind-address");
+  const address = server.address();
+  if (address === null || typeof address === "string") return `${host}:${port}`;
+  return isIPv4(address.address) ? `${address.address}:${address.port}` : `[${address.address}]:${address.port}`;
+}
+
+function bound(server: Server, bind: () => void, address: string, remedy: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void => {
+      reject(new StartError(`Cannot listen on ${address}: ${osErrorText(error)}; ${remedy}`, { cause: error }));
+    };
+    server.once("error", fail);
+    server.once("listening", () => {
+      server.off("error", fail);
+      resolve();
+    });
+    bind();
+  });
+}
+
+/** Removes a socket that nobody listens on. Throws a StartError if the path is taken by anything else. */
+async function clearStaleSocket(path: string, log: Log): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (!found) return;
+  if (!found.isSocket()) {
+    throw new StartError(
+      `Socket path is occupied by a non-socket file: '${path}'; move it away, or choose another --socket-path`,
+    );
+  }
+  const outcome = await tryConnect(path);
+  if (outcome === "connected") {
+    throw new StartError(
+      `Socket is in use by another process: '${path}'; stop that one, or choose another --socket-path`,
+    );
+  }
+  if (outcome !== "ECONNREFUSED") {
+    throw new StartError(
+      `Socket file already exists: '${path}' (${outcome}); remove it if no daemon uses it, or choose another --socket-path`,
+    );
+  }
+  log.warn(`Removing the socket '${path}': a daemon that ended without cleaning up left it behind`);
+  await unlink(path);
+}
+
+function tryConnect(path: string): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve("connected");
+    });
+  });
+}
+
+/** Resolves names, so that what is bound is what was checked. Throws a StartError for a name that is not known. */
+export async function resolveHost(host: string): Promise<string> {
+  try {
+    return (await lookup(host)).address;
+  } catch (error) {
+    throw new StartError(
+      `Cannot resolve '${host}': ${osErrorText(error)}; give --tcp-bind-address an address of this machine`,
+      { cause: error },
+    );
+  }
+}
+
+/** Whether only programs on this machine can reach the address. */
+export function isLoopback(address: string): boolean {
+  return address === "::1" || (isIPv4(address) && address.startsWith("127."));
+}

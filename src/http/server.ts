@@ -1,0 +1,147 @@
+// The server: node:http on one side, Request and Reply on the other. Limits on connections, heads and streams stand here.
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { ZeusdError } from "../contract/errors.ts";
+import type { Log } from "../contract/log.ts";
+import { answerBrokenRequest, refuseConnection } from "./connection.ts";
+import type { Handle } from "./handle.ts";
+import { emptyReply, jsonReply, type EventSource, type OpenStream, type Reply } from "./message.ts";
+import type { NextRequestId } from "./request-id.ts";
+import { toRequest } from "./request.ts";
+
+export interface HttpServerParts {
+  readonly handle: Handle;
+  readonly log: Log;
+  readonly nextRequestId: NextRequestId;
+  readonly maxConnections: number;
+  readonly maxStreams: number;
+}
+
+/** Largest head and longest target in bytes, most headers: the original's limits. */
+const maxHeadBytes = 128 * 1024;
+const maxTargetLength = 65_534;
+const maxHeaders = 96;
+
+/** A head must be there within 5 s, as in the original, and a body within 30 s. */
+const timeouts = { headersTimeout: 5_000, requestTimeout: 30_000, connectionsCheckingInterval: 500 };
+
+/** How long a connection may lie idle: well over the 5 s after which Python clients drop theirs, so that they never race. */
+const keepAliveTimeout = 75_000;
+
+export class HttpServer {
+  readonly server: Server;
+  readonly #parts: HttpServerParts;
+  readonly #streams = new Set<ServerResponse>();
+  /** The last reply on each connection: one that has begun would be garbled by an error written beside it. */
+  readonly #replies = new WeakMap<Socket, ServerResponse>();
+  #connections = 0;
+  #stopping = false;
+
+  constructor(parts: HttpServerParts) {
+    this.#parts = parts;
+    const options = {
+      ...timeouts,
+      keepAliveTimeout,
+      maxHeaderSize: maxHeadBytes,
+      requireHostHeader: false,
+      keepAlive: true,
+    };
+    const answer = (incoming: IncomingMessage, response: ServerResponse): void => void this.#answer(incoming, response);
+    this.server = createServer(options, answer)
+      // An expectation other than 100-continue is ignored, and a tunnel is a path that does not exist.
+      .on("checkExpectation", answer)
+      .on("connect", (_, socket: Socket) => answerBrokenRequest(socket, 404, parts.nextRequestId()))
+      .on("connection", (socket) => this.#admit(socket))
+      .on("clientError", (error: NodeJS.ErrnoException, socket) => {
+        const busy = this.#replies.get(socket as Socket)?.writableEnded === false;
+        answerBrokenRequest(socket as Socket, busy ? undefined : brokenStatus(error), parts.nextRequestId());
+      });
+  }
+
+  /** Ends all streams at once, lets the requests in flight finish, and refuses new ones; settles when none is left. */
+  drain(): Promise<void> {
+    this.#stopping = true;
+    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    for (const response of this.#streams) response.end();
+    this.server.closeIdleConnections();
+    return closed;
+  }
+
+  /** Cuts every connection. */
+  cut(): void {
+    this.#stopping = true;
+    this.server.close();
+    this.server.closeAllConnections();
+  }
+
+  #admit(socket: Socket): void {
+    this.#connections += 1;
+    socket.once("close", () => (this.#connections -= 1));
+    if (this.#connections > this.#parts.maxConnections) refuseConnection(socket, this.#parts.nextRequestId());
+  }
+
+  async #answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const id = this.#parts.nextRequestId();
+    this.#replies.set(incoming.socket, response);
+    const reply = this.#refusal(incoming) ?? (await this.#parts.handle(toRequest(incoming, id)));
+    if (response.destroyed) return;
+    if (typeof reply.body === "string") this.#send(response, reply, reply.body, id);
+    else this.#stream(response, reply, reply.body, id);
+  }
+
+  /** What is refused before anyone looks at the path. */
+  #refusal(incoming: IncomingMessage): Reply | undefined {
+    if (this.#stopping) return refusal("stopping", "The daemon is stopping.");
+    if (incoming.rawHeaders.length > 2 * maxHeaders) return emptyReply(431);
+    if ((incoming.url?.length ?? 0) > maxTargetLength) return emptyReply(400);
+    return undefined;
+  }
+
+  #send(response: ServerResponse, reply: Reply, body: string, id: string): void {
+    const broken = reply.status === 431 || reply.status === 413 || this.#stopping;
+    if (broken) response.shouldKeepAlive = false;
+    const headers = this.#head(response, reply, id);
+    response.writeHead(reply.status, { ...headers, "content-length": Buffer.byteLength(body) });
+    response.end(body);
+  }
+
+  #stream(response: ServerResponse, reply: Reply, source: EventSource, id: string): void {
+    if (this.#stopping || this.#streams.size >= this.#parts.maxStreams) {
+      const { maxStreams } = this.#parts;
+      const full = refusal(
+        "too_many_streams",
+        `All ${maxStreams} streams are taken; close one, or raise --max-streams.`,
+      );
+      this.#send(response, full, String(full.body), id);
+      return;
+    }
+    this.#streams.add(response);
+    // HTTP/1.0 knows no chunks: there the end of the connection is the end of the stream.
+    const chunked = response.req.httpVersionMinor > 0 ? { "transfer-encoding": "chunked" } : {};
+    response.writeHead(reply.status, { ...this.#head(response, reply, id), ...chunked });
+    response.flushHeaders();
+    let stream: OpenStream | undefined;
+    response.once("close", () => {
+      this.#streams.delete(response);
+      stream?.close();
+    });
+    stream = source.open({ send: (text) => response.write(text) && !response.writableNeedDrain });
+    response.on("drain", () => stream.drained());
+  }
+
+  /** Keep-alive is implicit in HTTP/1.1, and the original does not say it; to 1.0 clients it must be said. */
+  #head(response: ServerResponse, { headers }: Reply, id: string): Record<string, string> {
+    if (response.shouldKeepAlive && response.req.httpVersionMinor > 0) response.removeHeader("connection");
+    return { ...headers, date: new Date().toUTCString(), "x-request-id": id };
+  }
+}
+
+function refusal(code: "stopping" | "too_many_streams", text: string): Reply {
+  return jsonReply(new ZeusdError(code, text).status, { error: text, code }, { "retry-after": "1" });
+}
+
+function brokenStatus({ code }: NodeJS.ErrnoException): number | undefined {
+  if (code === "HPE_HEADER_OVERFLOW") return 431;
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return 408;
+  return code === "ECONNRESET" || code === "EPIPE" ? undefined : 400;
+}

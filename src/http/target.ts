@@ -1,0 +1,31 @@
+// The request target: splits it into path and query, and decodes the path once, before routing.
+
+export interface Target {
+  readonly path: string;
+  readonly query: string;
+}
+
+/** Takes `/path?query` or the absolute form `http://host/path?query`. */
+export function parseTarget(target: string): Target {
+  const origin = target.startsWith("/") ? target : target.replace(/^https?:\/\/[^/?#]*/i, "") || "/";
+  const mark = origin.indexOf("?");
+  const path = mark < 0 ? origin : origin.slice(0, mark);
+  return { path: decodePath(path), query: mark < 0 ? "" : origin.slice(mark + 1) };
+}
+
+/** A slash, a percent sign or a plus that was escaped stays escaped: decoded, it would change where the path leads. */
+const protectedEscapes = /%(2f|25|2b)/gi;
+
+function decodePath(path: string): string {
+  if (!path.includes("%")) return path;
+  return decodeEscapes(path.replace(protectedEscapes, "%25$1"));
+}
+
+/** Decodes what can be decoded; what is no valid escape stays as it is. */
+export function decodeEscapes(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

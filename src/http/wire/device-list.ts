@@ -1,0 +1,30 @@
+// The list of devices in a query: ids, and for GPUs also UUIDs and PCI addresses, separated by commas.
+import { ZeusdError } from "../../contract/errors.ts";
+import type { DeviceKind } from "../../contract/operations.ts";
+
+const largestId = 2n ** 64n - 1n;
+const gpuName = /^(gpu-[0-9a-f-]+|([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/i;
+
+/** Throws `bad_request` for an empty list, an empty part, and a part that can name no device. */
+export function parseDeviceList(list: string, device: DeviceKind, parameter: string): readonly (number | string)[] {
+  const kind = device.toUpperCase();
+  if (list.trim() === "") {
+    throw new ZeusdError("bad_request", `${parameter} must contain at least one ${kind} index`);
+  }
+  return list.split(",").map((untrimmed) => {
+    const part = untrimmed.trim();
+    if (part === "") throw new ZeusdError("bad_request", `${parameter} contains an empty ${kind} index`);
+    const id = parseId(part);
+    if (id !== undefined) return id;
+    if (device === "gpu" && gpuName.test(part)) return part;
+    throw new ZeusdError("bad_request", `Invalid ${kind} index: ${part}`);
+  });
+}
+
+/** An unsigned 64-bit integer; as text where a number cannot hold it exactly. */
+export function parseId(text: string): number | string | undefined {
+  if (!/^\+?\d+$/.test(text)) return undefined;
+  const id = BigInt(text.replace("+", ""));
+  if (id > largestId) return undefined;
+  return id <= Number.MAX_SAFE_INTEGER ? Number(id) : String(id);
+}

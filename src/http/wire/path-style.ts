@@ -1,0 +1,123 @@
+// The JSON wire (0.1 and 0.2): the device in the path, parameters in a flat JSON body, texts back.
+import type { Command, Results } from "../../contract/command.ts";
+import { CommandFailed, UnknownDevice, ZeusdError } from "../../contract/errors.ts";
+import { U32_MAX, type Field, type Value } from "../../contract/field.ts";
+import type { Row } from "../../contract/operations.ts";
+import { emptyReply, jsonReply, textReply, type Reply, type Request } from "../message.ts";
+import { parseId } from "./device-list.ts";
+import { describeRaw, isInteger, parseFlatJson, type FlatJson, type Raw } from "./flat-json.ts";
+import { checkRange, promises, refusalHeaders, type Wire } from "./wire.ts";
+
+export const pathWire: Wire = { decode, reply, refuse };
+
+/** The largest body that the original reads, in bytes. */
+const bodyLimit = 2_097_152;
+
+async function decode(row: Row, request: Request, segment: string): Promise<Command> {
+  const device = parseId(segment);
+  if (device === undefined) throw new ZeusdError("not_found", `can not parse ${JSON.stringify(segment)} to a u64`);
+  const parameters = row.json?.method === "POST" ? await decodeBody(row, request) : {};
+  checkRange(row, parameters);
+  const { block = true, ...rest } = parameters;
+  return { row, devices: [device], parameters: rest, block: block !== false };
+}
+
+async function decodeBody(row: Row, request: Request): Promise<Readonly<Record<string, Value>>> {
+  const type = request.header("content-type") ?? "";
+  if (!/^\s*[\w.+-]+\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
+    throw new ZeusdError("bad_request", "Content type error");
+  }
+  const encoding = request.header("content-encoding") ?? "identity";
+  if (encoding.toLowerCase() !== "identity") {
+    throw new ZeusdError(
+      "unsupported_encoding",
+      `The content encoding ${encoding} is not supported; send the body as it is`,
+    );
+  }
+  const body = await request.body(bodyLimit);
+  return decodeFields(row, parse(body.toString("utf8")));
+}
+
+function parse(text: string): FlatJson {
+  try {
+    return parseFlatJson(text);
+  } catch (error) {
+    throw unreadable(error instanceof SyntaxError ? error.message : "expected value", error);
+  }
+}
+
+function decodeFields(row: Row, body: FlatJson): Readonly<Record<string, Value>> {
+  const fields = fieldsOf(row);
+  const names = Object.keys(fields);
+  if (body.kind === "scalar")
+    throw unreadable(`invalid type: ${describeRaw(body.raw)}, expected struct ${structName(row)}`);
+  const entries = body.kind === "object" ? body.entries : inOrder(row, names, body.items);
+  const values: Record<string, Value> = {};
+  for (const [name, raw] of entries) {
+    if ((promises as readonly string[]).includes(name)) {
+      throw new ZeusdError("bad_request", `${name} is not known to this wire; use POST /gpu/${row.name}?… for it`);
+    }
+    const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
+    if (!field) continue;
+    if (Object.hasOwn(values, name)) throw unreadable(`duplicate field \`${name}\``);
+    values[name] = decodeValue(raw, field);
+  }
+  for (const name of names) if (!Object.hasOwn(values, name)) throw unreadable(`missing field \`${name}\``);
+  return values;
+}
+
+/** A GPU write also says whether to wait; a read has no choice. */
+function fieldsOf(row: Row): Readonly<Record<string, Pick<Field, "type">>> {
+  return row.kind === "write" ? { ...row.parameters, block: { type: "boolean" } } : row.parameters;
+}
+
+/** The values of an array stand for the fields in the order of their declaration. */
+function inOrder(row: Row, names: readonly string[], items: readonly Raw[]): readonly (readonly [string, Raw])[] {
+  if (items.length > names.length) throw unreadable("trailing characters");
+  if (items.length < names.length) {
+    const expected = `struct ${structName(row)} with ${names.length} element${names.length === 1 ? "" : "s"}`;
+    throw unreadable(`invalid length ${items.length}, expected ${expected}`);
+  }
+  return items.map((raw, index) => [names[index] ?? "", raw]);
+}
+
+function decodeValue(raw: Raw, field: Pick<Field, "type">): Value {
+  if (field.type === "boolean") {
+    if (raw === "true" || raw === "false") return raw === "true";
+    throw unreadable(`invalid type: ${describeRaw(raw)}, expected a boolean`);
+  }
+  if (!isInteger(raw)) {
+    if (Number(raw) === Infinity || Number(raw) === -Infinity) throw unreadable("number out of range");
+    throw unreadable(`invalid type: ${describeRaw(raw)}, expected u32`);
+  }
+  const value = Number(raw);
+  if (value < 0 || value > U32_MAX) throw unreadable(`invalid value: integer \`${raw}\`, expected u32`);
+  return value;
+}
+
+/** `set_power_limit` → `SetPowerLimit`: how the original names a body in its messages. */
+function structName(row: Row): string {
+  const path = row.json?.paths[0] ?? row.name;
+  return path.replace(/(?:^|_)(\w)/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function unreadable(detail: string, cause?: unknown): ZeusdError {
+  return new ZeusdError("bad_request", `Json deserialize error: ${detail}`, { cause });
+}
+
+function reply(row: Row, results: Results): Reply {
+  if (row.kind === "write") return emptyReply(200);
+  const [values] = results.values();
+  return jsonReply(200, values);
+}
+
+function refuse(failed: ZeusdError | CommandFailed, row?: Row): Reply {
+  const error = failed instanceof CommandFailed ? failed.worst : failed;
+  const headers = refusalHeaders(error);
+  if (error instanceof UnknownDevice) {
+    return textReply(error.status, `${row?.device.toUpperCase()} index ${error.missing[0]} does not exist.`, headers);
+  }
+  // 0.1 and 0.2 have one status for all that a driver lacks, and one word spelled otherwise.
+  const status = error.code === "not_supported" ? 500 : error.status;
+  return textReply(status, error.message.replace("driver error occurred", "driver error occured"), headers);
+}

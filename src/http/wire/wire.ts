@@ -1,0 +1,36 @@
+// A wire: one generation of the HTTP shape. Each turns a request into a Command, and its outcome into a reply.
+import { ZeusdError, type CommandFailed } from "../../contract/errors.ts";
+import type { Command, Results } from "../../contract/command.ts";
+import type { Values } from "../../contract/field.ts";
+import type { Row } from "../../contract/operations.ts";
+import type { Headers, Reply, Request } from "../message.ts";
+
+export interface Wire {
+  /** `segment` is the device id in the path, where the wire has it there. Throws `bad_request` and the like. */
+  decode(row: Row, request: Request, segment: string): Command | Promise<Command>;
+  reply(row: Row, results: Results): Reply;
+  /** The reply to what was refused or failed; `row` is absent where the path reached none. */
+  refuse(error: ZeusdError | CommandFailed, row?: Row): Reply;
+}
+
+/** Parameters that promise that nothing, or not everything, is written: a wire that does not know them must refuse them. */
+export const promises = ["lease_id", "dry_run", "atomic"] as const;
+
+/** Refuses a range whose low end is above its high end: the driver would answer with a riddle. */
+export function checkRange({ range, name }: Row, values: Values): void {
+  if (!range) return;
+  const [low, high] = range;
+  const lowest = values[low];
+  const highest = values[high];
+  if (typeof lowest !== "number" || typeof highest !== "number" || lowest <= highest) return;
+  throw new ZeusdError(
+    "bad_request",
+    `${name}: ${low} ${lowest} is above ${high} ${highest}; it must be at most as large`,
+  );
+}
+
+/** The headers that a refusal carries by its code. */
+export function refusalHeaders(error: ZeusdError): Headers {
+  if (error.code === "unauthenticated") return { "www-authenticate": 'Bearer realm="zeusd"' };
+  return error.status === 503 ? { "retry-after": "1" } : {};
+}

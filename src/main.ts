@@ -1,0 +1,63 @@
+// The program: gives the command line what it starts, and turns signals into an orderly end.
+import { createRequire } from "node:module";
+import { runCommandLine } from "./cli/parse.ts";
+import { hints } from "./cli/hints.ts";
+import { issue } from "./cli/token-options.ts";
+import { systemClock } from "./contract/clock.ts";
+import type { Config } from "./contract/config.ts";
+import type { Log } from "./contract/log.ts";
+import { startDaemon, type Daemon } from "./daemon.ts";
+import { createLog } from "./telemetry/log.ts";
+
+const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
+
+/** How long an orderly end may take, in milliseconds; a service manager's patience is longer. */
+const drainLimitMs = 4_500;
+
+const stdout = (text: string): void => void process.stdout.write(text);
+const stderr = (text: string): void => void process.stderr.write(text);
+
+process.exitCode = await runCommandLine(process.argv.slice(2), {
+  version,
+  env: process.env,
+  stdout,
+  stderr,
+  programs: {
+    serve,
+    async issueToken(flags) {
+      const log = createLog({ level: "warn", format: "text", write: stderr });
+      stdout(`${await issue(flags, systemClock, log)}\n`);
+    },
+  },
+});
+
+/** Serves until a signal ends it; never returns. */
+async function serve(config: Config): Promise<void> {
+  const log = createLog({ level: config.logLevel, format: config.logFormat, write: stderr });
+  const euid = process.geteuid?.() ?? 0;
+  const daemon = await startDaemon(config, { version, clock: systemClock, log, euid });
+  const signal = nextSignal();
+  stdout(`Listening on ${daemon.address}\n${hints(config, daemon.address)}`);
+  log.info(`Stopping on ${await signal}`);
+  await stop(daemon, await signal, log);
+  // process.exit would wait for a driver call in flight, and that of a lost GPU never returns.
+  const { exitNow } = await import("./native/libc.ts");
+  exitNow(0);
+}
+
+/** SIGTERM lets the requests in flight finish; other signals, and a second one, cut them off. */
+async function stop(daemon: Daemon, signal: NodeJS.Signals, log: Log): Promise<void> {
+  if (signal !== "SIGTERM") daemon.cut();
+  const late = new Promise<string>((resolve) => {
+    setTimeout(() => resolve(`driver calls still run after ${drainLimitMs} ms`), drainLimitMs);
+  });
+  const again = nextSignal().then((second) => `${second} came as well`);
+  const reason = await Promise.race([daemon.drain(), late, again]);
+  if (reason !== undefined) log.warn(`Ending without waiting any longer: ${reason}`);
+}
+
+function nextSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT", "SIGQUIT"] as const) process.once(signal, resolve);
+  });
+}

@@ -1,0 +1,86 @@
+// NVML's C signatures and layouts: what its functions take, and where its records keep their fields.
+import { loadLibrary, type Library } from "./load.ts";
+
+const device = "void *device";
+
+/** The parameters of each function; all of them return a code, 0 for success. */
+const parameters = {
+  nvmlInit_v2: "",
+  nvmlDeviceGetCount_v2: "_Out_ unsigned int *count",
+  nvmlDeviceGetHandleByIndex_v2: "unsigned int index, _Out_ void **device",
+  nvmlDeviceGetName: `${device}, _Out_ uint8_t *name, unsigned int bytes`,
+  nvmlDeviceGetUUID: `${device}, _Out_ uint8_t *uuid, unsigned int bytes`,
+  nvmlDeviceGetPciInfo_v3: `${device}, _Out_ uint8_t *pci`,
+  nvmlDeviceSetPersistenceMode: `${device}, unsigned int mode`,
+  nvmlDeviceGetPersistenceMode: `${device}, _Out_ unsigned int *mode`,
+  nvmlDeviceSetPowerManagementLimit: `${device}, unsigned int limit_mw`,
+  nvmlDeviceGetPowerManagementLimit: `${device}, _Out_ unsigned int *limit_mw`,
+  nvmlDeviceGetPowerManagementLimitConstraints: `${device}, _Out_ unsigned int *min_mw, _Out_ unsigned int *max_mw`,
+  nvmlDeviceSetGpuLockedClocks: `${device}, unsigned int min_mhz, unsigned int max_mhz`,
+  nvmlDeviceResetGpuLockedClocks: device,
+  nvmlDeviceSetMemoryLockedClocks: `${device}, unsigned int min_mhz, unsigned int max_mhz`,
+  nvmlDeviceResetMemoryLockedClocks: device,
+  nvmlDeviceGetTotalEnergyConsumption: `${device}, _Out_ unsigned long long *energy_mj`,
+  nvmlDeviceGetFieldValues: `${device}, int count, _Inout_ uint8_t *values`,
+  nvmlDeviceGetPowerUsage: `${device}, _Out_ unsigned int *power_mw`,
+} as const;
+
+export type NvmlSymbol = keyof typeof parameters;
+export type NvmlLibrary = Library<NvmlSymbol>;
+
+/** Installations without development files have only the first. */
+export const nvmlNames: readonly string[] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
+
+export function loadNvml(names: readonly string[]): NvmlLibrary {
+  return loadLibrary(names, parameters);
+}
+
+/** Room for a name or a UUID, with the NUL that ends it. */
+export const textBytes = 96;
+
+export function textOf(bytes: Buffer): string {
+  const end = bytes.indexOf(0);
+  return bytes.toString("utf8", 0, end < 0 ? bytes.length : end);
+}
+
+const pciBytes = 68;
+
+export function createPciInfo(): Buffer {
+  return Buffer.alloc(pciBytes);
+}
+
+export function pciInfoOf(record: Buffer): { readonly domain: number; readonly bus: number; readonly device: number } {
+  return { domain: record.readUInt32LE(16), bus: record.readUInt32LE(20), device: record.readUInt32LE(24) };
+}
+
+const fieldValueBytes = 40;
+
+/** A record that asks for one field of one scope; the driver writes the answer into it. */
+export function createFieldValue(fieldId: number, scopeId: number): Buffer {
+  const record = Buffer.alloc(fieldValueBytes);
+  record.writeUInt32LE(fieldId, 0);
+  record.writeUInt32LE(scopeId, 4);
+  return record;
+}
+
+/** The types that a field's value can have, as far as they are unsigned whole numbers. */
+const readers: Readonly<Record<number, (record: Buffer) => number | bigint>> = {
+  1: (record) => record.readUInt32LE(32),
+  2: (record) => record.readBigUInt64LE(32),
+  3: (record) => record.readBigUInt64LE(32),
+};
+
+export interface FieldValue {
+  /** The return code of this one field. */
+  readonly code: number;
+  readonly type: number;
+  /** Absent if the type is no unsigned whole number. */
+  readonly value?: number;
+}
+
+export function fieldValueOf(record: Buffer): FieldValue {
+  const code = record.readInt32LE(28);
+  const type = record.readUInt32LE(24);
+  const read = readers[type];
+  return read ? { code, type, value: Number(read(record)) } : { code, type };
+}

@@ -1,0 +1,12 @@
+#!/usr/bin/env node
+// The binary: sets the size of the thread pool, then starts the program.
+// A hung driver call keeps its thread for good, so there are more than a node has GPUs. The size must stand before Node
+// uses the pool for the first time, and its loader of ES modules already does: hence this one CommonJS file.
+const leastThreads = 64;
+const at = process.argv.findIndex((word) => /^--num-workers(=|$)/.test(word));
+const [, inline] = process.argv[at]?.split("=") ?? [];
+const asked = Number(at < 0 ? 0 : (inline ?? process.argv[at + 1]));
+const given = Number(process.env["UV_THREADPOOL_SIZE"]);
+process.env["UV_THREADPOOL_SIZE"] = String(Math.max(leastThreads, asked || 0, given || 0));
+
+void import("./main.ts");

@@ -1,0 +1,164 @@
+// What every GPU does, whoever drives it: the contract that backends are held to.
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { U32_MAX, type Field, type Values } from "../../src/contract/field.ts";
+import type { Gpu } from "../../src/contract/gpu.ts";
+import { gpuOperations, type Operation, type Row } from "../../src/contract/operations.ts";
+
+export interface GpuSubject {
+  readonly gpu: Gpu;
+  /** Takes down what drives the GPU. */
+  readonly end?: () => void | Promise<void>;
+}
+
+const rows: readonly Row[] = Object.entries<Operation>(gpuOperations)
+  .map(([call, row]) => ({ ...row, call }))
+  .filter(({ by }) => by === "call");
+const writes = rows.filter(({ kind }) => kind === "write");
+const reads = rows.filter(({ kind }) => kind === "read");
+const ranges = writes.flatMap((row) => (row.range ? [{ ...row, range: row.range }] : []));
+/** Each write that has a read of the same thing. */
+const settings = writes.flatMap((write) => {
+  const read = reads.find(({ name }) => name === write.name.replace(/^set_/, "get_"));
+  return read ? [{ name: write.name, write, read }] : [];
+});
+
+export function describeGpu(name: string, makeSubject: () => GpuSubject | Promise<GpuSubject>): void {
+  describe(`${name} is a GPU`, () => {
+    let subject: GpuSubject;
+    const call = (row: Row, parameters: Values = {}): Promise<unknown> => callGpu(subject.gpu, row, parameters);
+
+    beforeEach(async () => {
+      subject = await makeSubject();
+    });
+    afterEach(() => subject.end?.());
+
+    it("says who it is", () => {
+      const { gpu } = subject;
+      expect(gpu.id).toBeGreaterThanOrEqual(0);
+      expect(gpu.name).not.toBe("");
+      expect(gpu.uuid ?? "GPU-").toMatch(/^GPU-/);
+      expect(gpu.pci_address ?? "0000:00:00.0").toMatch(/^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.0$/);
+      expect(gpu.cumulative_energy_available).toBeTypeOf("boolean");
+    });
+
+    it.each(rows)("can do $name", ({ call: method }) => {
+      expect(Reflect.get(subject.gpu, method)).toBeTypeOf("function");
+    });
+
+    it.each(reads)("answers $name with the fields of its row", async (row) => {
+      const values = await call(row);
+      expect(Object.keys(values as Values)).toEqual(Object.keys(row.result));
+      for (const [field, value] of Object.entries(values as Values)) expectFits(row.result[field], value);
+    });
+
+    it.each(writes)("answers $name with nothing", async (row) => {
+      expect(await call(row, await usual(subject.gpu, row))).toBeUndefined();
+    });
+
+    it.each(settings)("gives back what $name set", async ({ write, read }) => {
+      for (const values of await choices(subject.gpu, write)) {
+        // oxlint-disable-next-line no-await-in-loop -- one value after the other
+        await call(write, values);
+        // oxlint-disable-next-line no-await-in-loop
+        expect(await call(read)).toEqual(values);
+      }
+    });
+
+    it.each(ranges)("refuses $name with its limits in the wrong order", async (row) => {
+      const [low, high] = row.range;
+      const wrong = { ...(await usual(subject.gpu, row)), [low]: 1200, [high]: 1199 };
+      await expect(call(row, wrong)).rejects.toMatchObject({ code: "invalid_argument", status: 400 });
+    });
+
+    it.each(ranges)("refuses $name to a clock of 0", async (row) => {
+      const [low, high] = row.range;
+      const wrong = { [low]: 0, [high]: 0 };
+      await expect(call(row, wrong)).rejects.toMatchObject({ code: "invalid_argument", status: 400 });
+    });
+
+    it("takes the power limits from the lowest to the highest that it names", async () => {
+      const { min_power_limit_mw, max_power_limit_mw } = await constraints(subject.gpu);
+      expect(min_power_limit_mw).toBeGreaterThan(0);
+      expect(max_power_limit_mw).toBeGreaterThanOrEqual(min_power_limit_mw);
+      await subject.gpu.setPowerLimit?.({ power_limit_mw: min_power_limit_mw });
+      await subject.gpu.setPowerLimit?.({ power_limit_mw: max_power_limit_mw });
+    });
+
+    it("starts with a power limit that it would take", async () => {
+      const { min_power_limit_mw, max_power_limit_mw } = await constraints(subject.gpu);
+      const limit = await subject.gpu.getPowerLimit?.({});
+      expect(limit?.power_limit_mw).toBeGreaterThanOrEqual(min_power_limit_mw);
+      expect(limit?.power_limit_mw).toBeLessThanOrEqual(max_power_limit_mw);
+    });
+
+    it("refuses a power limit below its lowest or above its highest, and keeps the one it has", async () => {
+      const { min_power_limit_mw, max_power_limit_mw } = await constraints(subject.gpu);
+      const before = await subject.gpu.getPowerLimit?.({});
+      for (const power_limit_mw of [0, min_power_limit_mw - 1, max_power_limit_mw + 1, U32_MAX]) {
+        const refused = subject.gpu.setPowerLimit?.({ power_limit_mw });
+        // oxlint-disable-next-line no-await-in-loop -- one value after the other
+        await expect(refused).rejects.toMatchObject({ code: "invalid_argument", status: 400 });
+      }
+      expect(await subject.gpu.getPowerLimit?.({})).toEqual(before);
+    });
+
+    it("draws more than nothing, and not much more than its highest power limit", async () => {
+      const { max_power_limit_mw } = await constraints(subject.gpu);
+      const power = await subject.gpu.getPower?.({});
+      expect(power?.power_mw).toBeGreaterThan(0);
+      expect(power?.power_mw).toBeLessThan(2 * max_power_limit_mw);
+    });
+
+    it("has an energy counter that never falls, if it has one", async () => {
+      if (!subject.gpu.cumulative_energy_available) return;
+      const first = await subject.gpu.getCumulativeEnergy?.({});
+      const second = await subject.gpu.getCumulativeEnergy?.({});
+      expect(second?.energy_mj).toBeGreaterThanOrEqual(first?.energy_mj ?? Infinity);
+    });
+
+    it("unlocks clocks that were never locked", async () => {
+      await subject.gpu.resetLockedClocks?.({});
+      await subject.gpu.resetGpuLockedClocks?.({});
+      await subject.gpu.resetMemLockedClocks?.({});
+    });
+  });
+}
+
+/** Calls the function of a row, whose parameters the table types and this suite takes from it. */
+function callGpu(gpu: Gpu, row: Row, parameters: Values): Promise<unknown> {
+  const method: unknown = Reflect.get(gpu, row.call);
+  if (typeof method !== "function") throw new Error(`GPU ${gpu.id} has no ${row.call}`);
+  return (method as (parameters: Values) => Promise<unknown>)(parameters);
+}
+
+async function constraints(gpu: Gpu): Promise<{ min_power_limit_mw: number; max_power_limit_mw: number }> {
+  const limits = await gpu.getPowerLimitConstraints?.({});
+  if (!limits) throw new Error(`GPU ${gpu.id} has no power limit constraints`);
+  return limits;
+}
+
+/** Parameters that a row's function takes. */
+async function usual(gpu: Gpu, row: Row): Promise<Values> {
+  const [values = {}] = await choices(gpu, row);
+  return values;
+}
+
+async function choices(gpu: Gpu, row: Row): Promise<readonly Values[]> {
+  if ("enabled" in row.parameters) return [{ enabled: true }, { enabled: false }];
+  if ("power_limit_mw" in row.parameters) {
+    const { min_power_limit_mw, max_power_limit_mw } = await constraints(gpu);
+    return [{ power_limit_mw: max_power_limit_mw }, { power_limit_mw: min_power_limit_mw }];
+  }
+  if (row.range) return [{ min_clock_mhz: 1200, max_clock_mhz: 1200 }];
+  return [{}];
+}
+
+function expectFits(field: Field | undefined, value: unknown): void {
+  if (field?.type === "boolean") {
+    expect(value).toBeTypeOf("boolean");
+    return;
+  }
+  expect(value).toSatisfy(Number.isSafeInteger);
+  expect(value).toBeGreaterThanOrEqual(0);
+  if (field?.type === "u32") expect(value).toBeLessThanOrEqual(U32_MAX);
+}

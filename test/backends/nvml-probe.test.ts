@@ -1,0 +1,188 @@
+// Finding GPUs: with what is there, while something is missing, and again later.
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { createNvmlBackend } from "../../src/backends/nvml/backend.ts";
+import { systemClock, type Clock } from "../../src/contract/clock.ts";
+import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
+import { createNvmlStub } from "../stub/nvml.ts";
+import { createSubject, openGpu } from "./nvml-subject.ts";
+
+describe("looking for GPUs", () => {
+  it("finds as many as the driver counts, by ascending index", async () => {
+    const found = await createSubject({ env: { NVML_STUB_GPUS: "11" } }).backend.probe();
+    expect(found.map(({ id }) => id)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(found[10]).toMatchObject({ name: "Fake GPU 10", pci_address: "0000:4b:00.0" });
+  });
+
+  it("finds none without an error when there are none", async () => {
+    expect(await createSubject({ env: { NVML_STUB_GPUS: "0" } }).backend.probe()).toEqual([]);
+  });
+
+  it("gives the same record for a GPU that was found before, and opens it once", async () => {
+    const { backend, stub } = createSubject();
+    const [first, second] = [await backend.probe(), await backend.probe()];
+    expect(second[0]).toBe(first[0]);
+    expect(second[1]).toBe(first[1]);
+    expect(stub.calls().filter((line) => line.startsWith("nvmlDeviceGetHandleByIndex_v2"))).toHaveLength(2);
+    expect(stub.calls().filter((line) => line.startsWith("nvmlInit_v2"))).toHaveLength(1);
+  });
+
+  it("keeps a GPU that was found before when the driver counts fewer", async () => {
+    const { backend, stub } = createSubject();
+    const before = await backend.probe();
+    stub.fail("nvmlDeviceGetCount_v2=value:1");
+    expect((await backend.probe())[1]).toBe(before[1]);
+  });
+
+  it("finds a GPU that the driver counts later", async () => {
+    const { backend, stub } = createSubject();
+    stub.fail("nvmlDeviceGetCount_v2=value:1");
+    const [only, ...others] = await backend.probe();
+    expect(others).toEqual([]);
+    stub.fail();
+    const later = await backend.probe();
+    expect(later[0]).toBe(only);
+    expect(later[1]).toMatchObject({ id: 1, name: "Fake GPU 1" });
+  });
+
+  it("takes the first of the library's names that is there", async () => {
+    const stub = createNvmlStub();
+    onTestFinished(() => stub.remove());
+    const backend = createNvmlBackend({ clock: systemClock, names: ["/nowhere/libnvidia-ml.so.1", stub.path] });
+    expect(await backend.probe()).toHaveLength(2);
+  });
+});
+
+describe("a GPU that cannot be opened", () => {
+  it.each(["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetName"])(
+    "because %s fails is away with the reason, while the others work",
+    async (symbol) => {
+      const { backend, stub } = createSubject();
+      stub.fail(`${symbol}@0=code:15`);
+      const [away, other] = await backend.probe();
+      expect(away).toMatchObject({
+        id: 0,
+        away: { message: "NVML error: device fell off the bus or has otherwise become inacessible", status: 500 },
+      });
+      expect(other).toMatchObject({ id: 1, name: "Fake GPU 1" });
+    },
+  );
+
+  it("is found by a later probe, and the others stay as they were", async () => {
+    const { backend, stub } = createSubject();
+    stub.fail("nvmlDeviceGetHandleByIndex_v2@0=code:17");
+    const before = await backend.probe();
+    stub.fail();
+    const after = await backend.probe();
+    expect(after[0]).toMatchObject({ id: 0, name: "Fake GPU 0" });
+    expect(after[1]).toBe(before[1]);
+  });
+
+  it.each([3, 6, 15, 999])("is not one that only fails with code %i to tell more than its name", async (code) => {
+    const { backend, stub } = createSubject();
+    const silent = ["nvmlDeviceGetUUID", "nvmlDeviceGetPciInfo_v3", "nvmlDeviceGetTotalEnergyConsumption"];
+    stub.fail(...silent.map((symbol) => `${symbol}@0=code:${code}`));
+    expect(await openGpu(backend, 0)).toMatchObject({
+      name: "Fake GPU 0",
+      uuid: null,
+      pci_address: null,
+      cumulative_energy_available: false,
+    });
+    expect(await openGpu(backend, 1)).toMatchObject({ pci_address: "0000:42:00.0", cumulative_energy_available: true });
+  });
+});
+
+describe("a driver that is not there", () => {
+  it("is an error that names the library, and is found once it is installed", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "zeusd-nvml-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const path = join(folder, nvmlFile);
+    const backend = createNvmlBackend({ clock: systemClock, names: [path] });
+    await expect(backend.probe()).rejects.toMatchObject({
+      code: "driver_error",
+      message: `Cannot load NVML: ${path}: cannot open shared object file: No such file or directory`,
+    });
+    copyFileSync(join(buildNvmlStub(), nvmlFile), path);
+    expect(await backend.probe()).toHaveLength(2);
+  });
+
+  it.each([
+    ["nvmlInit_v2=code:9", "NVML error: NVIDIA driver is not loaded"],
+    ["nvmlInit_v2=code:18", "NVML error: RM detects a driver/library version mismatch"],
+    ["nvmlDeviceGetCount_v2=code:999", "NVML error: an internal driver error occurred"],
+  ])("is an error with the reason for %s, and works without a restart when that is over", async (rule, message) => {
+    const { backend, stub } = createSubject();
+    stub.fail(rule);
+    await expect(backend.probe()).rejects.toMatchObject({ message });
+    await expect(backend.probe()).rejects.toMatchObject({ message });
+    stub.fail();
+    expect(await backend.probe()).toHaveLength(2);
+  });
+
+  it("is loaded anew after it failed to start, so that an upgrade is taken up", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "zeusd-nvml-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const path = join(folder, nvmlFile);
+    const install = (omit: readonly string[]): void => {
+      rmSync(path, { force: true });
+      copyFileSync(join(buildNvmlStub({ omit }), nvmlFile), path);
+    };
+    install(["nvmlInit_v2"]);
+    const backend = createNvmlBackend({ clock: systemClock, names: [path] });
+    await expect(backend.probe()).rejects.toThrow("function symbol failed to load");
+    install([]);
+    expect(await backend.probe()).toHaveLength(2);
+  });
+});
+
+describe("a driver that hangs", () => {
+  it("does not hold up a probe for longer than its patience, and is joined by the next", async () => {
+    const stub = createNvmlStub();
+    onTestFinished(() => stub.remove());
+    const { clock, pass } = createHandClock();
+    const backend = createNvmlBackend({ clock, names: [stub.path], patienceMs: 5_000 });
+    stub.fail("nvmlInit_v2=hang");
+    const first = backend.probe();
+    await stub.called("nvmlInit_v2 - hangs");
+    pass();
+    await expect(first).rejects.toThrow("NVML has not answered for 5 s");
+    const second = backend.probe();
+    stub.fail();
+    expect(await second).toHaveLength(2);
+    expect(stub.calls().filter((line) => line === "nvmlInit_v2 - 0 -> 0")).toHaveLength(1);
+  });
+
+  it("for one GPU makes that one away, and leaves the others", async () => {
+    const stub = createNvmlStub();
+    onTestFinished(() => stub.remove());
+    const { clock, pass } = createHandClock();
+    const backend = createNvmlBackend({ clock, names: [stub.path], patienceMs: 5_000 });
+    stub.fail("nvmlDeviceGetName@0=hang");
+    const probe = backend.probe();
+    await stub.called("nvmlDeviceGetName 0 hangs");
+    await stub.called("nvmlDeviceGetTotalEnergyConsumption 1 -> 0");
+    pass();
+    const [away, other] = await probe;
+    expect(away).toMatchObject({ id: 0, away: { message: "GPU 0 has not answered for 5 s" } });
+    expect(other).toMatchObject({ id: 1 });
+    stub.fail();
+    expect((await backend.probe())[0]).toMatchObject({ id: 0, name: "Fake GPU 0" });
+  });
+});
+
+/** A clock that stands still until its time is made to pass. */
+function createHandClock(): { readonly clock: Clock; readonly pass: () => void } {
+  const waiting = new Set<() => void>();
+  const after: Clock["after"] = (_, callback) => {
+    waiting.add(callback);
+    return () => waiting.delete(callback);
+  };
+  return {
+    clock: { ...systemClock, after },
+    pass() {
+      for (const callback of waiting) callback();
+    },
+  };
+}
