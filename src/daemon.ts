@@ -2,7 +2,7 @@
 import type { Access } from "./access/guard.ts";
 import { readSigningKey } from "./access/signing-key.ts";
 import { createTokenVerifier } from "./access/token.ts";
-import { selectBackends } from "./backends/select.ts";
+import { selectBackends, type Backends } from "./backends/select.ts";
 import type { Clock } from "./contract/clock.ts";
 import type { Config, TcpListener } from "./contract/config.ts";
 import { StartError, messageOf } from "./contract/errors.ts";
@@ -24,6 +24,8 @@ export interface DaemonParts {
   readonly log: Log;
   /** The effective uid; 0 is root. */
   readonly euid: number;
+  /** What drives the devices; by default what the configuration selects. */
+  readonly backends?: Backends;
 }
 
 export interface Daemon {
@@ -37,13 +39,8 @@ export interface Daemon {
 
 /** Throws a StartError that says what was tried and what to do. */
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
-  const { clock, log } = parts;
-  checkPrivileges(config, parts.euid);
-  log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
-  const access = await createAccess(config, clock, log);
-  const fleet = await createFleet(config, clock, log);
-  log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
-  const handle = buildHandle(config, parts, access, fleet);
+  const { log } = parts;
+  const { handle, fleet } = await assemble(config, parts);
   const { maxConnections, maxStreams } = config;
   const http = new HttpServer({ handle, log, nextRequestId: createRequestIds(), maxConnections, maxStreams });
   const address = await listen(http.server, await checkedListener(config, log), log);
@@ -55,6 +52,17 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
     },
     cut: () => http.cut(),
   };
+}
+
+/** Everything that answers a request, without a listener. */
+export async function assemble(config: Config, parts: DaemonParts): Promise<{ handle: Handle; fleet: Fleet }> {
+  const { clock, log } = parts;
+  checkPrivileges(config, parts.euid);
+  log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
+  const access = await createAccess(config, clock, log);
+  const fleet = await createFleet(config, parts.backends ?? (await selectBackends(config, clock, log)), clock, log);
+  log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
+  return { handle: buildHandle(config, parts, access, fleet), fleet };
 }
 
 /** What changes a setting and what reads RAPL needs root, unless nothing of it is real. */
@@ -81,10 +89,9 @@ async function createAccess(config: Config, clock: Clock, log: Log): Promise<Acc
   return { enabledGroups, tokens: createTokenVerifier(key, clock) };
 }
 
-async function createFleet(config: Config, clock: Clock, log: Log): Promise<Fleet> {
+async function createFleet(config: Config, backends: Backends, clock: Clock, log: Log): Promise<Fleet> {
   const { gpuPowerPollHz: gpuPollHz, cpuPowerPollHz: cpuPollHz } = config;
   const fleet = new Fleet({ clock, log, gpuPollHz, cpuPollHz });
-  const backends = await selectBackends(config, clock, log);
   const missing = await keepProbing({ backend: backends.gpus, clock, log, adopt: (found) => fleet.adoptGpus(found) });
   if (missing !== undefined && config.gpuBackend === "nvml") {
     const text = `Cannot use --gpu-backend nvml: ${messageOf(missing)}; install or load the NVIDIA driver, or use auto to start without GPUs`;
@@ -95,9 +102,13 @@ async function createFleet(config: Config, clock: Clock, log: Log): Promise<Flee
 }
 
 function buildHandle(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handle {
+  const { gpuStreamFormat } = config;
   const wires = { query: createQueryWire(clock), path: pathWire };
-  const routes = createRoutes(wires, createDaemonRoutes({ access, fleet, clock, wire: wires.query, version }));
-  return createHandle({ routes, access, fleet, clock, log, gpuStreamFormat: config.gpuStreamFormat });
+  const routes = createRoutes(
+    wires,
+    createDaemonRoutes({ access, fleet, clock, wire: wires.query, version, gpuStreamFormat }),
+  );
+  return createHandle({ routes, access, fleet, clock, log, gpuStreamFormat });
 }
 
 /** A TCP address that other machines can reach needs tokens, or a flag that says that it shall be open. */

@@ -1,5 +1,6 @@
 // The daemon's own routes: what devices there are, what time it is, who a token says that one is.
 import type { Access } from "../access/guard.ts";
+import type { GpuStreamFormat } from "../contract/config.ts";
 import type { Clock } from "../contract/clock.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Fleet } from "../devices/fleet.ts";
@@ -13,16 +14,18 @@ export interface DaemonRouteParts {
   readonly clock: Clock;
   readonly wire: Wire;
   readonly version: string;
+  readonly gpuStreamFormat: GpuStreamFormat;
 }
 
-export function createDaemonRoutes({ access, fleet, clock, wire, version }: DaemonRouteParts): readonly DaemonRoute[] {
+export function createDaemonRoutes(parts: DaemonRouteParts): readonly DaemonRoute[] {
+  const { wire, clock } = parts;
   return [
     {
       kind: "daemon",
       path: "/discover",
       guard: "open",
       wire,
-      answer: () => jsonReply(200, discover(fleet, access, version)),
+      answer: () => jsonReply(200, discover(parts)),
     },
     {
       kind: "daemon",
@@ -45,12 +48,13 @@ export function createDaemonRoutes({ access, fleet, clock, wire, version }: Daem
 }
 
 /** The keys of every generation at once: each client reads its own and ignores the rest. */
-function discover(fleet: Fleet, access: Access, version: string): object {
+function discover({ fleet, access, version, gpuStreamFormat }: DaemonRouteParts): object {
   const { gpus, cpus } = fleet;
   return {
-    gpus: gpus.map(({ id, name, uuid, pci_address, cumulative_energy_available }) => ({
+    gpus: gpus.map(({ id, name, pci_address, cumulative_energy_available, uuid }) => ({
       id,
       name,
+      // Clients of this generation read it as text and fail without it.
       pci_address: pci_address ?? "",
       cumulative_energy_available,
       uuid,
@@ -58,7 +62,8 @@ function discover(fleet: Fleet, access: Access, version: string): object {
     cpus: cpus.map(({ id, dram_available }) => ({ id, dram_available })),
     enabled_api_groups: access.enabledGroups,
     auth_required: access.tokens !== undefined,
-    gpu_ids: gpus.map(({ id }) => id),
+    // Who reads this key also expects v1 events, and would wait for ever on v2's; without it those clients say what is wrong.
+    ...(gpuStreamFormat === "v1" ? { gpu_ids: gpus.map(({ id }) => id) } : {}),
     cpu_ids: cpus.map(({ id }) => id),
     dram_available: cpus.map(({ dram_available }) => dram_available),
     version,

@@ -154,6 +154,18 @@ describe("a driver that hangs", () => {
     expect(stub.calls().filter((line) => line === "nvmlInit_v2 - 0 -> 0")).toHaveLength(1);
   });
 
+  it("while it counts its GPUs is asked once, however often it is probed", async () => {
+    const { backend, stub } = createSubject();
+    stub.fail("nvmlDeviceGetCount_v2=hang");
+    const probes = [backend.probe(), backend.probe()];
+    await stub.called("nvmlDeviceGetCount_v2 - hangs");
+    probes.push(backend.probe());
+    stub.fail();
+    const found = await Promise.all(probes);
+    expect(found.map(({ length }) => length)).toEqual([2, 2, 2]);
+    expect(stub.calls().filter((line) => line === "nvmlDeviceGetCount_v2 - -> 0")).toHaveLength(1);
+  });
+
   it("for one GPU makes that one away, and leaves the others", async () => {
     const stub = createNvmlStub();
     onTestFinished(() => stub.remove());

@@ -58,7 +58,6 @@ async function open(folder = root) {
   const wake = async () => {
     const call = pending.shift();
     call?.callback();
-    // oxlint-disable-next-line no-await-in-loop, no-unmodified-loop-condition -- the reading in the background changes it
     while (pending.length === 0) await new Promise(setImmediate);
     return call?.ms;
   };
@@ -261,13 +260,11 @@ describe("reading energy", () => {
       while (counter.value < counter.last) {
         counter.value++;
         // Replaced at one stroke: the kernel's file is never half written either.
-        // oxlint-disable-next-line no-await-in-loop -- one value after the other
         await put("next", counter.value).then(() => rename(join(root, "next"), join(root, "intel-rapl:0/energy_uj")));
       }
     };
     const read = async () => {
       while (counter.value < counter.last) {
-        // oxlint-disable-next-line no-await-in-loop -- each reader reads one after the other
         energies.push(Number((await cpu.getCumulativeEnergy(both)).cpu_energy_uj));
       }
     };

@@ -29,7 +29,19 @@ INSTALL_TIMEOUT_S = 300
 START_TIMEOUT_S = 15
 STOP_TIMEOUT_S = 10
 
-EVERY_SCRIPT = frozenset({"gpus", "cpus", "api", "streams", "tokens"})
+
+@dataclass(frozen=True)
+class Run:
+    """One start of the daemon."""
+
+    gpus: str  # "stub" or "simulator"
+    stream_format: str  # of GPU events: "v1" or "v2"
+    transport: str  # "uds" or "tcp"
+    signed: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.gpus}, {self.transport}, {'signed' if self.signed else self.stream_format}"
 
 
 @dataclass(frozen=True)
@@ -37,54 +49,45 @@ class Client:
     version: str
     distribution: str
     wire: str  # "json", or the stream format that its wire has
-    over_uds: frozenset[str]
+    able: frozenset[str]
     over_tcp: frozenset[str] = frozenset()
 
     def scripts(self, run: Run) -> list[str]:
-        able = self.over_uds if run.transport == "uds" else self.over_tcp
-        return [script for script in run.scripts if script in able]
+        if run.signed:
+            names = ["tokens"] if self.wire in ("json", run.stream_format) else []
+        else:
+            names = ["gpus", "cpus", "api", "streams" if self.wire == run.stream_format else "cpu_streams"]
+        able = self.able if run.transport == "uds" else self.over_tcp
+        return [name for name in names if name in able]
 
     @property
     def requirements(self) -> list[Path]:
-        names = ["requirements.txt"] + ["requirements-streaming.txt"] * ("streams" in self.over_uds)
+        names = ["requirements.txt"] + ["requirements-streaming.txt"] * ("streams" in self.able)
         return [HERE / name for name in names]
 
 
+STREAMS = frozenset({"streams", "cpu_streams"})
+EVERYTHING = frozenset({"gpus", "cpus", "api", "tokens"}) | STREAMS
+
 CLIENTS = [
-    Client("0.10.1", "zeus-ml", "json", frozenset({"gpus", "tokens"})),
-    Client("0.13.1", "zeus", "json", frozenset({"gpus", "cpus", "tokens"})),
-    Client("0.14.0", "zeus", "v1", frozenset({"gpus", "cpus", "streams", "tokens"}), frozenset({"streams"})),
-    Client("0.15.1", "zeus", "v1", EVERY_SCRIPT, EVERY_SCRIPT),
-    Client("0.16.0", "zeus", "v2", EVERY_SCRIPT, EVERY_SCRIPT),
+    Client("0.10.1", "zeus-ml", "json", able=frozenset({"gpus", "tokens"})),
+    Client("0.13.1", "zeus", "json", able=frozenset({"gpus", "cpus", "tokens"})),
+    Client("0.14.0", "zeus", "v1", able=EVERYTHING - {"api"}, over_tcp=STREAMS),
+    Client("0.15.1", "zeus", "v1", able=EVERYTHING, over_tcp=EVERYTHING),
+    Client("0.16.0", "zeus", "v2", able=EVERYTHING, over_tcp=EVERYTHING),
 ]
 
 # What the original daemons speak, by version. None of them takes our own flags or has a simulator.
 ORIGINAL_WIRES = {"0.2": "json", "0.4": "v1", "0.5": "v2"}
 
 
-@dataclass(frozen=True)
-class Run:
-    """One start of the daemon, and the scripts that every fitting client runs against it."""
-
-    gpus: str  # "stub" or "simulator"
-    wires: tuple[str, ...]
-    transport: str  # "uds" or "tcp"
-    signed: bool
-    scripts: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.gpus}, {self.transport}{', signed' if self.signed else ''}"
-
-
-def planned_runs(gpus: str) -> list[Run]:
-    runs = []
-    for wires in (("json", "v1"), ("v2",)):
-        runs.append(Run(gpus, wires, "uds", False, ("gpus", "cpus", "api", "streams")))
-        runs.append(Run(gpus, wires, "tcp", False, ("api", "streams")))
-        if gpus == "stub":
-            runs += [Run(gpus, wires, transport, True, ("tokens",)) for transport in ("uds", "tcp")]
-    return runs
+def planned_runs(original: str | None) -> list[Run]:
+    if original == "0.2":
+        return [Run("stub", "v1", "uds")]
+    formats = [ORIGINAL_WIRES[original]] if original else ["v1", "v2"]
+    ways = [(stream_format, transport) for stream_format in formats for transport in ("uds", "tcp")]
+    stub = [Run("stub", *way, signed) for way in ways for signed in (False, True)]
+    return stub if original else stub + [Run("simulator", *way) for way in ways]
 
 
 # ---- Environments ----------------------------------------------------------------------------------------------------
@@ -203,6 +206,7 @@ class Daemon:
     def _issue_tokens(self, daemon: list[str]) -> dict[str, str]:
         """Tokens as an administrator makes them. A key file ends in a line feed, which is part of the key."""
         for name in ("key", "foreign-key"):
+            (self.folder / name).touch(0o600)
             (self.folder / name).write_text(secrets.token_hex(32) + "\n")
 
         def issue(key: str, scope: str) -> str:
@@ -222,7 +226,7 @@ class Daemon:
             command += ["--signing-key-path", self.folder / "key"]
         if options.original:
             return machine.within(self.run.gpus, command)
-        command += ["--gpu-stream-format", "v2" if "v2" in self.run.wires else "v1"]
+        command += ["--gpu-stream-format", "v1"] if self.run.stream_format == "v1" else []  # v2 is the default
         command += ["--powercap-root", machine.rapl("stub")] if self.run.gpus == "stub" else ["--sim", "2xh100"]
         if self.run.transport == "tcp" and not self.run.signed:
             command += ["--allow-unauthenticated-tcp"]
@@ -339,12 +343,8 @@ def run_script(client: Client, script: str, daemon: Daemon, machine: Machine, re
 
 
 def run_all(options, machine: Machine, results: Results) -> None:
-    runs = planned_runs("stub") + planned_runs("simulator")
-    if options.original:
-        runs = [run for run in runs if run.gpus == "stub" and not (run.signed and options.original == "0.2")]
-    for run in runs:
-        clients = [client for client in options.clients if client.wire in run.wires]
-        jobs = [(client, script) for client in clients for script in client.scripts(run)]
+    for run in planned_runs(options.original):
+        jobs = [(client, script) for client in options.clients for script in client.scripts(run)]
         if not jobs:
             continue
         try:

@@ -56,13 +56,13 @@ function driverCalls(card: Card, now: () => number, load: Load): Omit<GpuCalls, 
     getPowerLimit: async () => ({ power_limit_mw: settings.power_limit_mw }),
     getPowerLimitConstraints: async () => ({ min_power_limit_mw: min * 1000, max_power_limit_mw: max * 1000 }),
     setGpuLockedClocks: async ({ min_clock_mhz, max_clock_mhz }) => {
-      refuseInvalid(min_clock_mhz > max_clock_mhz);
+      refuseInvalid(min_clock_mhz > max_clock_mhz || max_clock_mhz === 0);
       const { min: lowest, max: highest } = card.gpu_clock_mhz;
       change({ gpu_clock_mhz: Math.min(Math.max(max_clock_mhz, lowest), highest) });
     },
     resetGpuLockedClocks: async () => change({ gpu_clock_mhz: normal.gpu_clock_mhz }),
     setMemLockedClocks: async ({ min_clock_mhz, max_clock_mhz }) => {
-      refuseInvalid(min_clock_mhz > max_clock_mhz);
+      refuseInvalid(min_clock_mhz > max_clock_mhz || max_clock_mhz === 0);
       change({ memory_clock_mhz: memoryClock(card, max_clock_mhz) });
     },
     resetMemLockedClocks: async () => change({ memory_clock_mhz: normal.memory_clock_mhz }),

@@ -1,6 +1,6 @@
 // What a simulated device is busy with: phases that repeat for ever.
 
-export interface Phase {
+interface Phase {
   /** How much of the device is at work, 0 to 1. */
   readonly share: number;
   /** Above 0. */

@@ -1,0 +1,93 @@
+// Two GPUs and two CPUs that do as they are told and write down every call, as in the golden exchanges.
+import type { Backends } from "../../src/backends/select.ts";
+import type { Cpu } from "../../src/contract/cpu.ts";
+import type { Values } from "../../src/contract/field.ts";
+import type { AwayGpu, Gpu } from "../../src/contract/gpu.ts";
+
+type Answer = Values | (() => Promise<Values>) | Error;
+
+export interface FakeMachine {
+  readonly backends: Backends;
+  /** Every call that reached a device, for example `gpu 0 setPowerLimit {"power_limit_mw":200000}`. */
+  readonly calls: string[];
+  /** Decides what a call answers from now on: values, something to wait for, or an error to throw. */
+  answer(device: `${"gpu" | "cpu"} ${number}`, call: string, answer: Answer): void;
+}
+
+const gpuAnswers = (id: number): Readonly<Record<string, Values>> => ({
+  setPersistenceMode: {},
+  setPowerLimit: {},
+  setGpuLockedClocks: {},
+  resetGpuLockedClocks: {},
+  setMemLockedClocks: {},
+  resetMemLockedClocks: {},
+  resetLockedClocks: {},
+  getCumulativeEnergy: { energy_mj: 1_000_000 * (id + 1) },
+  getPower: { power_mw: 50_000 + id },
+  getPowerLimit: { power_limit_mw: 300_000 },
+  getPowerLimitConstraints: { min_power_limit_mw: 100_000, max_power_limit_mw: 400_000 },
+  getPersistenceMode: { enabled: false },
+});
+
+export interface FakeMachineOptions {
+  readonly gpus?: number;
+  readonly cpus?: number;
+  /** GPUs that cannot be opened. */
+  readonly away?: readonly AwayGpu[];
+  /** Calls that GPU 0's vendor lacks. */
+  readonly lacks?: readonly string[];
+}
+
+export function createFakeMachine({ gpus = 2, cpus = 2, away = [], lacks = [] }: FakeMachineOptions = {}): FakeMachine {
+  const calls: string[] = [];
+  const answers = new Map<string, Answer>();
+  const perform = async (device: string, call: string, usual: Values, parameters: unknown): Promise<Values> => {
+    calls.push(`${device} ${call} ${JSON.stringify(parameters)}`);
+    const answer = answers.get(`${device} ${call}`) ?? usual;
+    if (answer instanceof Error) throw answer;
+    return typeof answer === "function" ? (answer as () => Promise<Values>)() : answer;
+  };
+  const functions = (device: string, usual: Readonly<Record<string, Values>>, absent: readonly string[]): object =>
+    Object.fromEntries(
+      Object.entries(usual)
+        .filter(([call]) => !absent.includes(call))
+        .map(([call, values]) => [call, (parameters: unknown) => perform(device, call, values, parameters)]),
+    );
+  const gpu = (id: number): Gpu | AwayGpu => {
+    const missing = away.find((one) => one.id === id);
+    if (missing) return missing;
+    const facts = {
+      id,
+      name: `Fake GPU ${id}`,
+      uuid: `GPU-00000000-0000-0000-0000-00000000000${id}`,
+      pci_address: `0000:4${id + 1}:00.0`,
+      cumulative_energy_available: true,
+    };
+    return { ...facts, ...functions(`gpu ${id}`, gpuAnswers(id), id === 0 ? lacks : []) };
+  };
+  const cpu = (id: number): Cpu => {
+    const dram_available = id === 0;
+    const usual = { cpu_energy_uj: 1_000_000 * (id + 1), dram_energy_uj: id === 0 ? 700_000 : null };
+    return {
+      id,
+      dram_available,
+      supportsDramEnergy: async () => ({ dram_available }),
+      async getCumulativeEnergy(parameters) {
+        const values = await perform(`cpu ${id}`, "getCumulativeEnergy", usual, parameters);
+        return {
+          cpu_energy_uj: parameters.cpu ? Number(values["cpu_energy_uj"]) : null,
+          dram_energy_uj: parameters.dram && dram_available ? Number(values["dram_energy_uj"]) : null,
+        };
+      },
+    };
+  };
+  const count = (howMany: number): number[] => Array.from({ length: howMany }, (_, id) => id);
+  return {
+    calls,
+    answer: (device, call, answer) => void answers.set(`${device} ${call}`, answer),
+    backends: {
+      gpus: { name: "fake", probe: async () => count(gpus).map(gpu) },
+      cpus: async () => count(cpus).map(cpu),
+    },
+  };
+}

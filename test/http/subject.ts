@@ -1,0 +1,166 @@
+// The daemon under test behind each transport: in process, on a Unix socket, on TCP.
+import { mkdtemp, rm } from "node:fs/promises";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { systemClock } from "../../src/contract/clock.ts";
+import type { Config } from "../../src/contract/config.ts";
+import { apiGroups } from "../../src/contract/operations.ts";
+import { assemble, startDaemon, type DaemonParts } from "../../src/daemon.ts";
+import { parseTarget } from "../../src/http/target.ts";
+import { createQuietLog } from "../quiet-log.ts";
+import { createFakeMachine, type FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";
+
+export interface Answer {
+  readonly status: number;
+  readonly type: string | undefined;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly body: string;
+}
+
+export interface Asked {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+export interface Subject extends FakeMachine {
+  readonly logged: readonly string[];
+  /** Sends `GET /path` or the like, and waits for the whole answer. */
+  ask(line: string, asked?: Asked): Promise<Answer>;
+  /** Reads a stream's text until `enough` says so, then goes away. */
+  follow(line: string, enough: (text: string) => boolean, asked?: Asked): Promise<Answer>;
+}
+
+export const transports = ["in process", "over a Unix socket", "over TCP"] as const;
+export type Transport = (typeof transports)[number];
+
+export interface SubjectOptions extends FakeMachineOptions {
+  readonly config?: Partial<Config>;
+}
+
+export function testConfig(over: Partial<Config>): Config {
+  return {
+    listener: { mode: "tcp", host: "127.0.0.1", port: 0 },
+    enabledGroups: apiGroups,
+    allowUnprivileged: true,
+    allowShortSigningKey: false,
+    allowUnauthenticatedTcp: false,
+    gpuBackend: "auto",
+    sim: "2xh100",
+    gpuPowerPollHz: 100,
+    cpuPowerPollHz: 100,
+    gpuStreamFormat: "v2",
+    maxConnections: 100,
+    maxStreams: 10,
+    logLevel: "info",
+    logFormat: "text",
+    ...over,
+  };
+}
+
+export async function startSubject(transport: Transport, options: SubjectOptions = {}): Promise<Subject> {
+  const machine = createFakeMachine(options);
+  const log = createQuietLog();
+  const parts: DaemonParts = { version: "1.2.3", clock: systemClock, log, euid: 0, backends: machine.backends };
+  const config = testConfig(options.config ?? {});
+  const link = transport === "in process" ? await inProcess(config, parts) : await onSocket(transport, config, parts);
+  return { ...machine, ...link, logged: log.lines };
+}
+
+type Link = Pick<Subject, "ask" | "follow">;
+
+async function inProcess(config: Config, parts: DaemonParts): Promise<Link> {
+  const { handle } = await assemble(config, parts);
+  const send = (line: string, { headers = {}, body = "" }: Asked = {}) => {
+    const [method = "", target = ""] = line.split(/ (.*)/s);
+    const header = (name: string): string | undefined => headers[name];
+    return handle({ id: "test-1", method, ...parseTarget(target), header, body: async () => Buffer.from(body) });
+  };
+  const answer = (status: number, headers: Readonly<Record<string, string>>, body: string): Answer => ({
+    status,
+    type: headers["content-type"],
+    headers,
+    body,
+  });
+  return {
+    async ask(line, asked) {
+      const reply = await send(line, asked);
+      if (typeof reply.body !== "string") throw new Error("this is a stream: follow it");
+      return answer(reply.status, reply.headers, reply.body);
+    },
+    async follow(line, enough, asked) {
+      const { status, headers, body } = await send(line, asked);
+      if (typeof body === "string") return answer(status, headers, body);
+      return new Promise((resolve) => {
+        let text = "";
+        const stream = body.open({
+          send(more) {
+            text += more;
+            if (enough(text)) {
+              setImmediate(() => stream.close());
+              resolve(answer(status, headers, text));
+            }
+            return true;
+          },
+        });
+      });
+    },
+  };
+}
+
+async function onSocket(transport: Transport, config: Config, parts: DaemonParts): Promise<Link> {
+  const folder = await mkdtemp(join(tmpdir(), "zeusd-http-"));
+  const unix = transport === "over a Unix socket";
+  const path = join(folder, "zeusd.sock");
+  const daemon = await startDaemon(
+    unix ? { ...config, listener: { mode: "uds", path, permissions: 0o600 } } : config,
+    parts,
+  );
+  onTestFinished(async () => {
+    daemon.cut();
+    await daemon.drain();
+    await rm(folder, { recursive: true });
+  });
+  const [, port] = daemon.address.split(":");
+  const where = unix ? { socketPath: path } : { host: "127.0.0.1", port: Number(port) };
+  return {
+    ask: (line, asked) => exchange(where, line, asked, () => false),
+    follow: (line, enough, asked) => exchange(where, line, asked, enough),
+  };
+}
+
+function exchange(
+  where: object,
+  line: string,
+  { headers, body = "" }: Asked = {},
+  enough: (text: string) => boolean,
+): Promise<Answer> {
+  const [method, path] = line.split(/ (.*)/s);
+  return new Promise((resolve, reject) => {
+    const sent = httpRequest(
+      { ...where, method, path, headers: { ...headers, ...lengthOf(method, body) } },
+      (incoming) => {
+        let text = "";
+        incoming.setEncoding("utf8");
+        incoming.on("data", (more: string) => {
+          text += more;
+          if (!enough(text)) return;
+          resolve(toAnswer(incoming, text));
+          sent.destroy();
+        });
+        incoming.on("end", () => resolve(toAnswer(incoming, text)));
+      },
+    );
+    sent.on("error", reject);
+    sent.end(body);
+  });
+}
+
+function lengthOf(method: string | undefined, body: string): Record<string, string> {
+  return method === "GET" && body === "" ? {} : { "content-length": String(Buffer.byteLength(body)) };
+}
+
+function toAnswer({ statusCode = 0, headers }: IncomingMessage, body: string): Answer {
+  return { status: statusCode, type: headers["content-type"], headers, body };
+}
