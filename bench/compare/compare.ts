@@ -66,12 +66,12 @@ async function compareExchange(pair: readonly Daemon[], exchange: Exchange): Pro
 }
 
 function report({ name: suite }: Suite, { name }: Exchange, { outcomes, found }: Result): void {
-  const [original, mine] = outcomes.map(summary);
-  const rule = intended.find((entry) => (typeof entry.name === "string" ? entry.name === name : entry.name.test(name)));
+  const [original = "", mine = ""] = outcomes.map(summary);
+  const rule = intended.find((one) => fits(one.name, name) && fits(one.original, original) && fits(one.ours, mine));
   if (found.length === 0) {
     count.equal += 1;
     if (verbose) say(`= ${suite}: ${name}: ${original}`);
-  } else if (rule && agrees(rule.ours, mine ?? "")) {
+  } else if (rule) {
     count.intended += 1;
     if (verbose) say(`~ ${suite}: ${name}: ${original} | ours ${mine} | ${rule.reason}`);
   } else {
@@ -81,6 +81,7 @@ function report({ name: suite }: Suite, { name }: Exchange, { outcomes, found }:
   }
 }
 
-function agrees(expected: string | RegExp, answer: string): boolean {
-  return typeof expected === "string" ? answer.startsWith(expected) : expected.test(answer);
+function fits(pattern: string | RegExp | undefined, text: string): boolean {
+  if (pattern === undefined) return true;
+  return typeof pattern === "string" ? pattern === text : pattern.test(text);
 }

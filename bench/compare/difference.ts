@@ -17,7 +17,7 @@ const ignored = new Set(["x-request-id", "date", "content-length", "retry-after"
 
 /** Keys that ours adds (extensions.md section 1, protocol 1.4): clients read by key and ignore the rest. */
 const added = {
-  error: ["code"],
+  error: ["code", "available", "results"],
   discover: ["gpu_ids", "cpu_ids", "dram_available", "version"],
   gpu: ["pci_address", "cumulative_energy_available", "uuid", "supported"],
 };

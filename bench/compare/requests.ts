@@ -6,22 +6,29 @@ export type More = Partial<Exchange> & { readonly headers?: readonly string[]; r
 /** A request whose head is just what is given: no header is added but `Host`. */
 export function request(method: string, target: string, { headers = [], body = "", ...more }: More = {}): Exchange {
   const head = [`${method} ${target} HTTP/1.1`, "Host: localhost", ...headers].join("\r\n");
-  return { name: `${method} ${target}`, send: [Buffer.from(`${head}\r\n\r\n`), body], ...more };
+  const name = [`${method} ${target}`, ...headers].join(" ");
+  return { name: shorten(name), send: [Buffer.from(`${head}\r\n\r\n`), body], ...more };
 }
 
 export const get = (target: string, more?: More): Exchange => request("GET", target, more);
 
 /** As the Python clients post on the query wire. */
 export function post(target: string, { headers = [], ...more }: More = {}): Exchange {
-  return request("POST", target, { headers: ["Content-Length: 0", ...headers], ...more });
+  const name = [`POST ${target}`, ...headers].join(" ");
+  return request("POST", target, { name: shorten(name), headers: ["Content-Length: 0", ...headers], ...more });
 }
 
 /** As the Python clients post on the JSON wire. */
-export function postJson(target: string, body: string, { headers = [], ...more }: More = {}): Exchange {
-  const type = ["Content-Type: application/json", `Content-Length: ${Buffer.byteLength(body)}`];
-  const shown = body.length > 100 ? `${body.slice(0, 100)}…` : body;
-  return request("POST", target, { name: `POST ${target} ${shown}`, headers: [...type, ...headers], body, ...more });
+export function postJson(target: string, body: string | Buffer, { headers, ...more }: More = {}): Exchange {
+  const type = headers ?? ["Content-Type: application/json"];
+  const name = shorten([`POST ${target} ${body}`, ...(headers ?? [])].join(" "));
+  return request("POST", target, { name, headers: [...type, `Content-Length: ${body.length}`], body, ...more });
 }
 
 /** Bytes as they are. */
 export const raw = (name: string, ...send: Exchange["send"]): Exchange => ({ name, send });
+
+/** A list of what has no blanks in it. */
+export const words = (text: string): readonly string[] => text.trim().split(/\s+/);
+
+const shorten = (text: string): string => (text.length > 160 ? `${text.slice(0, 160)}…` : text);

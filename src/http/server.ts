@@ -83,8 +83,11 @@ export class HttpServer {
   async #answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const id = this.#parts.nextRequestId();
     this.#replies.set(incoming.socket, response);
-    const reply = this.#refusal(incoming) ?? (await this.#parts.handle(toRequest(incoming, id)));
+    const refused = this.#refusal(incoming);
+    const reply = refused ?? (await this.#parts.handle(toRequest(incoming, id)));
     if (response.destroyed) return;
+    // After these the rest of what the client sends means nothing, or would keep the daemon from stopping.
+    if (refused || reply.status === 413 || this.#stopping) response.shouldKeepAlive = false;
     if (typeof reply.body === "string") this.#send(response, reply, reply.body, id);
     else this.#stream(response, reply, reply.body, id);
   }
@@ -98,8 +101,6 @@ export class HttpServer {
   }
 
   #send(response: ServerResponse, reply: Reply, body: string, id: string): void {
-    const broken = reply.status === 431 || reply.status === 413 || this.#stopping;
-    if (broken) response.shouldKeepAlive = false;
     const headers = this.#head(response, reply, id);
     response.writeHead(reply.status, { ...headers, "content-length": Buffer.byteLength(body) });
     response.end(body);

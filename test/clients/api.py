@@ -78,7 +78,11 @@ with check("the four clock writes"):
 with check("a limit that the driver refuses raises ZeusdError and changes nothing"):
     with raises(ZeusdError, "Failed to set_power_limit", "a supplied argument was invalid"):
         client.set_power_limit([0, 1], 5)
+    equal([power_limit_mw(0), power_limit_mw(1)], [305_000, 295_000])
+
+with check("a refused non-blocking write raises nothing and changes nothing"):
     client.set_power_limit([0, 1], 5, block=False)
+    client.set_persistence_mode([0, 1], False)  # waits for it
     equal([power_limit_mw(0), power_limit_mw(1)], [305_000, 295_000])
 
 with check("a write to a GPU that does not exist raises ZeusdError and touches no other GPU"):

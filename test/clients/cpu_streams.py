@@ -1,4 +1,4 @@
-"""CPU power alone, from a daemon whose GPU events have another format than this client's: CPU events suit every client."""
+"""CPU power alone, from a daemon whose GPU events have another format than the client: CPU events suit both."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ function exchange(
   const [method, path] = line.split(/ (.*)/s);
   return new Promise((resolve, reject) => {
     const sent = httpRequest(
-      { ...where, method, path, headers: { ...headers, ...lengthOf(method, body) } },
+      { ...where, method, path, headers: { ...lengthOf(method, body, headers), ...headers } },
       (incoming) => {
         let text = "";
         incoming.setEncoding("utf8");
@@ -157,8 +157,9 @@ function exchange(
   });
 }
 
-function lengthOf(method: string | undefined, body: string): Record<string, string> {
-  return method === "GET" && body === "" ? {} : { "content-length": String(Buffer.byteLength(body)) };
+function lengthOf(method: string | undefined, body: string, headers: Asked["headers"] = {}): Record<string, string> {
+  if (headers["transfer-encoding"] || (method === "GET" && body === "")) return {};
+  return { "content-length": String(Buffer.byteLength(body)) };
 }
 
 function toAnswer({ statusCode = 0, headers }: IncomingMessage, body: string): Answer {

@@ -42,12 +42,15 @@ function topLevelValues(text: string): readonly Raw[] {
   return values;
 }
 
+/** What JavaScript's parser says differs between versions; where it stopped does not. */
 function syntaxText(text: string, error: unknown): string {
   const said = error instanceof Error ? error.message : "";
+  const [, position] = /at position (\d+)/.exec(said) ?? [];
   if (text.trim() === "") return "EOF while parsing a value";
-  if (/end of JSON input/.test(said))
-    return `EOF while parsing ${text.trimStart().startsWith("[") ? "a list" : "an object"}`;
   if (/Unterminated string/.test(said)) return "EOF while parsing a string";
+  if (position === undefined ? /end of JSON/.test(said) : Number(position) >= text.length) {
+    return `EOF while parsing ${text.trimStart().startsWith("[") ? "a list" : "an object"}`;
+  }
   if (/after JSON/.test(said)) return "trailing characters";
   if (/property name/.test(said)) return "key must be a string";
   return "expected value";

@@ -1,0 +1,105 @@
+// Tokens: the same bytes as the original's, and the same answer to each that is wrong.
+import { createHmac } from "node:crypto";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { createTokenVerifier, issueToken, type Claims } from "../../src/access/token.ts";
+import { ZeusdError } from "../../src/contract/errors.ts";
+import { createFakeClock } from "../fake-clock.ts";
+
+const key = Buffer.from("k".repeat(32));
+const encode = (value: unknown): string =>
+  Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
+
+function sign(head: unknown, claims: unknown): string {
+  const signed = `${encode(head)}.${encode(claims)}`;
+  return `${signed}.${createHmac("sha256", key).update(signed).digest("base64url")}`;
+}
+
+const header = { typ: "JWT", alg: "HS256" };
+
+/** The claims, or what the refusal says. */
+async function verdict(token: string, clock = createFakeClock()): Promise<Claims | string> {
+  try {
+    return await createTokenVerifier(key, clock).verify(`Bearer ${token}`);
+  } catch (error) {
+    if (error instanceof ZeusdError && error.status === 401) return error.message;
+    throw error;
+  }
+}
+
+describe("a token", () => {
+  it.each([
+    [
+      { sub: "alice", scopes: ["gpu-read", "cpu-read"] },
+      "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsInNjb3BlcyI6WyJncHUtcmVhZCIsImNwdS1yZWFkIl19.J3Rs7fkeuiBSMWGqVLXQ2vGIrvR0mei0SKUF6SYDypA",
+    ],
+    [
+      { sub: 'zoë "x"', scopes: [] },
+      "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ6b8OrIFwieFwiIiwic2NvcGVzIjpbXX0.ahS0xhayVGcTxBFnfnDodMfmAnHHV71ATpneIem-PY4",
+    ],
+  ])("for %j has the bytes that the original 0.5.0 gives it", async (claims, token) => {
+    expect(await issueToken(key, claims)).toBe(token);
+    expect(await verdict(token)).toEqual(claims);
+  });
+
+  it("is verified to what it was issued with", async () => {
+    const claims = fc.record({ sub: fc.string(), scopes: fc.array(fc.string()) });
+    await fc.assert(
+      fc.asyncProperty(claims, async (given) => expect(await verdict(await issueToken(key, given))).toEqual(given)),
+    );
+  });
+
+  it("with one character changed is refused, unless it still spells the same bytes", async () => {
+    const token = await issueToken(key, { sub: "alice", scopes: ["gpu-control"] });
+    for (let at = 0; at < token.length - 1; at += 1) {
+      const changed = token.slice(0, at) + (token[at] === "A" ? "B" : "A") + token.slice(at + 1);
+      expect(await verdict(changed)).toMatch(/^Invalid token: /);
+    }
+  });
+
+  it("may have unknown scopes and claims, and a null for what is absent (13.2 #13)", async () => {
+    const claims = { sub: "a", scopes: ["gpu-read", "gpu-fly"], exp: null, aud: null, iss: "x", jti: "1", nbf: 9e12 };
+    expect(await verdict(sign(header, claims))).toEqual({ sub: "a", scopes: ["gpu-read", "gpu-fly"] });
+  });
+
+  it.each([
+    ["one part", "abc", "InvalidToken"],
+    ["two parts", "a.b", "InvalidToken"],
+    ["four parts", "a.b.c.d", "InvalidToken"],
+    ["another algorithm", sign({ typ: "JWT", alg: "HS384" }, { sub: "a", scopes: [] }), "InvalidAlgorithm"],
+    ["an audience", sign(header, { sub: "a", scopes: [], aud: "zeusd" }), "InvalidAudience"],
+    ["no algorithm", sign({ typ: "JWT", alg: "none" }, { sub: "a", scopes: [] }), ""],
+    ["a header that is no JSON", sign("nonsense", { sub: "a", scopes: [] }), "JSON error: "],
+    ["claims that are no JSON", sign(header, "nonsense"), "JSON error: "],
+    ["claims that are no object", sign(header, "[]"), "JSON error: "],
+    ["no user", sign(header, { scopes: [] }), "JSON error: "],
+    ["no scopes", sign(header, { sub: "a" }), "JSON error: "],
+    ["scopes that are no names", sign(header, { sub: "a", scopes: [1] }), "JSON error: "],
+    ["an expiry with a fraction", sign(header, { sub: "a", scopes: [], exp: 1.5 }), "JSON error: "],
+    ["an expiry that is text", sign(header, { sub: "a", scopes: [], exp: "9999999999" }), "JSON error: "],
+    ["a negative expiry", sign(header, { sub: "a", scopes: [], exp: -1 }), "JSON error: "],
+  ])("with %s is refused", async (_, token, reason) => {
+    expect(await verdict(token)).toMatch(new RegExp(`^Invalid token: ${reason}`));
+  });
+
+  it("is taken for 60 s after its expiry, also when it was known before", async () => {
+    const clock = createFakeClock(1_000_000_000_000);
+    const verifier = createTokenVerifier(key, clock);
+    const authorization = `Bearer ${sign(header, { sub: "a", scopes: [], exp: 1_000_000_000 })}`;
+    expect(await verifier.verify(authorization)).toMatchObject({ sub: "a" });
+    await clock.advance(60_999);
+    expect(await verifier.verify(authorization)).toMatchObject({ sub: "a" });
+    await clock.advance(1);
+    await expect((async () => verifier.verify(authorization))()).rejects.toThrow("Token has expired.");
+    expect(await verdict(authorization.slice("Bearer ".length), clock)).toBe("Token has expired.");
+  });
+
+  it.each([undefined, "", "Bearer", "bearer x.y.z", "Basic x", "Token x"])(
+    "is asked for when the header is %j",
+    async (authorization) => {
+      await expect((async () => createTokenVerifier(key, createFakeClock()).verify(authorization))()).rejects.toThrow(
+        "Authentication required. Provide an Authorization: Bearer <token> header.",
+      );
+    },
+  );
+});

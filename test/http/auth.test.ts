@@ -1,0 +1,180 @@
+// Who may: every route on every wire for every kind of caller, and the way around the guard that the original left open.
+import { createHmac } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { allOperations, apiGroups, type ApiGroup } from "../../src/contract/operations.ts";
+import { startSubject, transports, type Subject } from "./subject.ts";
+
+const key = "k".repeat(32);
+
+function sign(claims: object, signedWith = key): string {
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ typ: "JWT", alg: "HS256" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", signedWith).update(signed).digest("base64url")}`;
+}
+
+const now = Math.floor(Date.now() / 1000);
+const bearer = (claims: object, signedWith?: string): Record<string, string> => ({
+  authorization: `Bearer ${sign(claims, signedWith)}`,
+});
+const unauthenticated = "Authentication required. Provide an Authorization: Bearer <token> header.";
+
+/** Callers, with what they are told where a scope is needed: nothing if they have it. */
+const callers: readonly (readonly [
+  who: string,
+  headers: Record<string, string>,
+  scopes: readonly ApiGroup[],
+  refusal: string,
+])[] = [
+  ["every scope", bearer({ sub: "alice", scopes: apiGroups }), apiGroups, ""],
+  ["every scope, expired within the leeway", bearer({ sub: "alice", scopes: apiGroups, exp: now - 30 }), apiGroups, ""],
+  [
+    "read scopes",
+    bearer({ sub: "bob", scopes: ["gpu-read", "cpu-read"], exp: now + 60 }),
+    ["gpu-read", "cpu-read"],
+    "",
+  ],
+  ["no scope", bearer({ sub: "eve", scopes: [] }), [], ""],
+  ["a scope of another program", bearer({ sub: "eve", scopes: ["admin"] }), [], ""],
+  ["no token", {}, [], unauthenticated],
+  ["another scheme", { authorization: `bearer ${sign({ sub: "eve", scopes: apiGroups })}` }, [], unauthenticated],
+  ["an expired token", bearer({ sub: "eve", scopes: apiGroups, exp: now - 3600 }), [], "Token has expired."],
+  ["a wrong key", bearer({ sub: "eve", scopes: apiGroups }, "x".repeat(32)), [], "Invalid token: InvalidSignature"],
+  ["an audience", bearer({ sub: "eve", scopes: apiGroups, aud: "x" }), [], "Invalid token: InvalidAudience"],
+  ["two parts", { authorization: "Bearer a.b" }, [], "Invalid token: InvalidToken"],
+];
+
+/** A request for every row on every wire, well-formed, so that only the guard can say no. */
+const requests = allOperations.flatMap((row) => {
+  const query =
+    row.kind === "write" ? "gpu_ids=0&block=true&enabled=true&power_limit_mw=1&min_clock_mhz=1&max_clock_mhz=1" : "";
+  const onQuery = row.query
+    ? [[`${row.kind === "write" ? "POST" : "GET"} /${row.device}/${row.name}?${query}`, row.group, false] as const]
+    : [];
+  const onPath = (row.json?.paths ?? []).map(
+    (path) => [`${row.json?.method} /${row.device}/0/${path}`, row.group, true] as const,
+  );
+  return [...onQuery, ...onPath];
+});
+
+describe.each(transports)("with a signing key, %s", (transport) => {
+  const start = async (): Promise<Subject> => {
+    const folder = await mkdtemp(join(tmpdir(), "zeusd-key-"));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const signingKeyPath = join(folder, "key");
+    await writeFile(signingKeyPath, key, { mode: 0o600 });
+    return startSubject(transport, { config: { signingKeyPath } });
+  };
+
+  it.each(callers)("a caller with %s may do just what its scopes say", async (_, headers, scopes, refusal) => {
+    const zeusd = await start();
+    for (const [line, group, asText] of requests) {
+      const wanted = { headers };
+      const {
+        status,
+        body,
+        headers: got,
+      } = line.includes("stream") && scopes.includes(group)
+        ? await zeusd.follow(line, () => true, wanted)
+        : await zeusd.ask(line, wanted);
+      if (scopes.includes(group)) {
+        expect([line, [401, 403].includes(status)]).toEqual([line, false]);
+        continue;
+      }
+      expect([line, status]).toEqual([line, refusal ? 401 : 403]);
+      expect(got["www-authenticate"]).toBe(refusal ? 'Bearer realm="zeusd"' : undefined);
+      const said = asText ? body : String(JSON.parse(body).error);
+      expect(said).toMatch(refusal || /^Token for user '\w+' lacks required scope '[a-z-]+'\. Token scopes: \[.*\]$/);
+      expect(zeusd.calls.filter((call) => call.includes("set") && !scopes.includes("gpu-control"))).toEqual([]);
+    }
+  });
+
+  it("leaves /discover and /time open, and says who a token is for", async () => {
+    const zeusd = await start();
+    expect(JSON.parse((await zeusd.ask("GET /discover")).body)).toMatchObject({ auth_required: true });
+    expect((await zeusd.ask("GET /time", { headers: { authorization: "Bearer nonsense" } })).status).toBe(200);
+    expect((await zeusd.ask("GET /auth/whoami")).status).toBe(401);
+    const limited = await zeusd.ask("GET /auth/whoami", {
+      headers: bearer({ sub: "a", scopes: ["gpu-read"], exp: now + 9 }),
+    });
+    expect(limited.body).toBe(`{"sub":"a","scopes":["gpu-read"],"exp":${now + 9}}`);
+    const endless = await zeusd.ask("GET /auth/whoami", { headers: bearer({ sub: "a", scopes: [] }) });
+    expect(endless.body).toBe('{"sub":"a","scopes":[]}');
+  });
+
+  it("asks for a token before it says that a path does not exist", async () => {
+    const zeusd = await start();
+    const headers = bearer({ sub: "a", scopes: ["gpu-read"] });
+    expect((await zeusd.ask("GET /nothing")).status).toBe(401);
+    expect(await zeusd.ask("GET /nothing", { headers })).toMatchObject({ status: 404, body: "" });
+    expect((await zeusd.ask("GET /gpu/nothing", { headers })).status).toBe(404);
+    expect((await zeusd.ask("POST /gpu/set_nothing", { headers })).status).toBe(403);
+    expect((await zeusd.ask("POST /discover")).status).toBe(404);
+  });
+
+  it.each([
+    "POST /gpu/%73et_power_limit?gpu_ids=0&power_limit_mw=200000&block=true",
+    "POST /%67pu/set_power_limit?gpu_ids=0&power_limit_mw=200000&block=true",
+    "POST /gpu/%73%65%74_power_limit?gpu_ids=0&power_limit_mw=200000&block=true",
+    "POST /gpu/0/%73et_power_limit",
+    "POST /%67pu/%30/set_power_limit",
+    "POST http://x/gpu/%73et_power_limit?gpu_ids=0&power_limit_mw=200000&block=true",
+  ])("guards %s by the row that it reaches (13.2 #1)", async (line) => {
+    const zeusd = await start();
+    for (const scopes of [["gpu-read", "cpu-read"], []]) {
+      const asked = {
+        headers: { ...bearer({ sub: "eve", scopes }), "content-type": "application/json" },
+        body: "[200000,true]",
+      };
+      expect((await zeusd.ask(line, asked)).status).toBe(403);
+    }
+    expect(zeusd.calls).toEqual([]);
+    const allowed = {
+      headers: { ...bearer({ sub: "a", scopes: ["gpu-control"] }), "content-type": "application/json" },
+      body: "[200000,true]",
+    };
+    expect((await zeusd.ask(line, allowed)).status).toBe(200);
+  });
+});
+
+describe("without a signing key", () => {
+  let zeusd: Subject;
+  beforeAll(async () => {
+    zeusd = await startSubject("in process", { config: { enabledGroups: ["gpu-read"] } });
+  });
+
+  it("says of /auth that it is off", async () => {
+    for (const path of ["/auth/whoami", "/auth/other"]) {
+      const { status, body } = await zeusd.ask(`GET ${path}`);
+      expect({ status, ...JSON.parse(body) }).toEqual({
+        status: 404,
+        error: "Authentication is not enabled on this server.",
+        code: "auth_disabled",
+      });
+    }
+  });
+
+  it("says of a group that is off that it is off, also where there is no such path", async () => {
+    for (const line of [
+      "GET /cpu/get_power",
+      "GET /cpu/nothing",
+      "POST /gpu/set_nothing",
+      "POST /gpu/reset_locked_clocks",
+    ]) {
+      const { status, body } = await zeusd.ask(line);
+      expect({ line, status, body }).toMatchObject({
+        status: 404,
+        body: expect.stringMatching(/^\{"error":"API group '[a-z-]+' is not enabled on this server\."/),
+      });
+    }
+    const onPath = await zeusd.ask("POST /gpu/0/set_power_limit");
+    expect(onPath).toMatchObject({
+      status: 404,
+      type: "text/plain; charset=utf-8",
+      body: "API group 'gpu-control' is not enabled on this server.",
+    });
+    expect(zeusd.calls).toEqual([]);
+  });
+});

@@ -1,0 +1,158 @@
+// The server's limits and its HTTP manners, on bare sockets.
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
+import { systemClock } from "../../src/contract/clock.ts";
+import { startDaemon } from "../../src/daemon.ts";
+import { createQuietLog } from "../quiet-log.ts";
+import { createFakeMachine } from "./fake-machine.ts";
+import { testConfig } from "./subject.ts";
+
+let path: string;
+let calls: readonly string[];
+
+beforeEach(async () => {
+  const folder = await mkdtemp(join(tmpdir(), "zeusd-limits-"));
+  path = join(folder, "s.sock");
+  const machine = createFakeMachine();
+  ({ calls } = machine);
+  const config = testConfig({ listener: { mode: "uds", path, permissions: 0o600 }, maxConnections: 3 });
+  const log = createQuietLog();
+  const daemon = await startDaemon(config, {
+    version: "1.2.3",
+    clock: systemClock,
+    log,
+    euid: 0,
+    backends: machine.backends,
+  });
+  onTestFinished(async () => {
+    daemon.cut();
+    await daemon.drain();
+    await rm(folder, { recursive: true });
+  });
+});
+
+/** Sends bytes as they are; collects what comes back until the daemon closes, or until `enough`. */
+function send(bytes: string, enough: (text: string) => boolean = () => false): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    let text = "";
+    const end = (): void => {
+      socket.destroy();
+      resolve(text);
+    };
+    socket.on("data", (data) => {
+      text += data.toString("latin1");
+      if (enough(text)) end();
+    });
+    socket.on("close", end);
+    socket.on("error", reject);
+    socket.write(bytes);
+  });
+}
+
+const replies = (count: number) => (text: string) =>
+  (text.match(/HTTP\/1\.1 \d{3}/g)?.length ?? 0) >= count && /\}$|\r\n\r\n$/.test(text);
+const closing = "connection: close\r\n";
+
+describe("HTTP manners", () => {
+  it("writes lower-case heads without a word on keep-alive, and a request id", async () => {
+    const text = await send("GET /time HTTP/1.1\r\n\r\n", replies(1));
+    const [head = ""] = text.split("\r\n\r\n");
+    const names = head
+      .split("\r\n")
+      .slice(1)
+      .map((line) => line.split(":")[0]);
+    expect(names.toSorted()).toEqual(["content-length", "content-type", "date", "x-request-id"]);
+  });
+
+  it("answers pipelined requests in their order, skipping bodies", async () => {
+    const first = "POST /gpu/reset_locked_clocks?gpu_ids=0&block=true HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello";
+    const text = await send(`${first}GET /time HTTP/1.1\r\n\r\nGET /nothing HTTP/1.1\r\n\r\n`, replies(3));
+    expect(text.match(/HTTP\/1\.1 \d{3}/g)).toEqual(["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 404"]);
+    expect(calls).toEqual(["gpu 0 resetLockedClocks {}"]);
+  });
+
+  it("keeps a connection after a reply, and closes it when asked to", async () => {
+    const text = await send(`GET /time HTTP/1.1\r\n\r\nGET /time HTTP/1.1\r\n${closing}\r\n`);
+    expect(text.match(/HTTP\/1\.1 200/g)).toHaveLength(2);
+    expect(text.match(/connection: close/gi)).toHaveLength(1);
+  });
+
+  it("closes after a reply to HTTP/1.0, unless that asks to keep the connection", async () => {
+    expect(await send("GET /time HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1.1 200 /);
+    const kept = "GET /time HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
+    expect(await send(kept + kept, replies(2))).toMatch(/connection: keep-alive/i);
+  });
+
+  it("answers an expectation of 100-continue, and ignores others", async () => {
+    const head =
+      "POST /gpu/0/reset_gpu_locked_clocks HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 14\r\n";
+    expect(await send(`${head}expect: 100-continue\r\n\r\n{"block":true}`, replies(2))).toMatch(
+      /^HTTP\/1.1 100 [^]*HTTP\/1.1 200 /,
+    );
+    expect(await send(`${head}expect: miracles\r\n\r\n{"block":true}`, replies(1))).toMatch(/^HTTP\/1.1 200 /);
+  });
+});
+
+describe("limits", () => {
+  const headers = (count: number): string => Array.from({ length: count }, (_, index) => `h${index}: v\r\n`).join("");
+
+  it("takes 96 headers, and answers 431 to more", async () => {
+    expect(await send(`GET /time HTTP/1.1\r\n${headers(96)}\r\n`, replies(1))).toMatch(/^HTTP\/1.1 200 /);
+    expect(await send(`GET /time HTTP/1.1\r\n${headers(97)}\r\n`)).toMatch(/^HTTP\/1.1 431 [^]*content-length: 0/);
+    expect(await send(`GET /time HTTP/1.1\r\n${headers(2500)}\r\n`)).toMatch(/^HTTP\/1.1 431 /);
+  });
+
+  it("answers 431 to a head above 128 KiB, and 400 to a target above 65534 bytes", async () => {
+    expect(await send(`GET /time HTTP/1.1\r\nh: ${"x".repeat(128 * 1024)}\r\n\r\n`)).toMatch(/^HTTP\/1.1 431 /);
+    expect(await send(`GET /time?${"x".repeat(65_530)} HTTP/1.1\r\n\r\n`)).toMatch(/^HTTP\/1.1 400 /);
+    expect(await send(`GET /time?${"x".repeat(65_528)} HTTP/1.1\r\n\r\n`, replies(1))).toMatch(/^HTTP\/1.1 200 /);
+  });
+
+  it.each([
+    ["a preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+    ["nonsense", "nonsense\r\n\r\n"],
+    ["a content length that is there twice", "GET /time HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\n"],
+    ["a negative content length", "GET /time HTTP/1.1\r\ncontent-length: -1\r\n\r\n"],
+  ])("answers 400 to %s, and closes", async (_, bytes) => {
+    expect(await send(bytes)).toMatch(
+      /^HTTP\/1.1 400 Bad Request\r\n(?=[^]*content-length: 0)(?=[^]*connection: close)(?=[^]*x-request-id: )/i,
+    );
+  });
+
+  it("answers 408 to a connection that sends no complete head within 5 s", async () => {
+    const started = performance.now();
+    const [silent, slow] = await Promise.all([send(""), send("GET /time HTTP/1.1\r\n")]);
+    expect(silent).toMatch(/^HTTP\/1.1 408 /);
+    expect(slow).toMatch(/^HTTP\/1.1 408 /);
+    expect(performance.now() - started).toBeGreaterThan(4_500);
+  });
+
+  it("keeps an idle connection well over the 5 s of Python's clients (13.2 #6)", async () => {
+    const text = await new Promise<string>((resolve) => {
+      const socket = connect(path);
+      let got = "";
+      socket.on("data", (data) => {
+        got += data.toString();
+        if (got.match(/"timestamp_ms"/g)?.length === 2) resolve(got);
+      });
+      socket.on("close", () => resolve(`${got} closed`));
+      socket.write("GET /time HTTP/1.1\r\n\r\n");
+      setTimeout(() => socket.write("GET /time HTTP/1.1\r\n\r\n"), 6_000);
+    });
+    expect(text).not.toMatch(/closed/);
+  });
+
+  it("answers 503 beyond --max-connections, and has room again when one closes", async () => {
+    const held = Array.from({ length: 3 }, () => connect(path));
+    await Promise.all(held.map((socket) => new Promise((resolve) => socket.once("connect", resolve))));
+    const refused = await send("GET /time HTTP/1.1\r\n\r\n");
+    expect(refused).toMatch(/^HTTP\/1.1 503 (?=[^]*retry-after: 1)[^]*"code":"too_many_connections"/);
+    held[0]?.destroy();
+    await expect.poll(() => send("GET /time HTTP/1.1\r\n\r\n", replies(1))).toMatch(/^HTTP\/1.1 200 /);
+    for (const socket of held) socket.destroy();
+  });
+});
