@@ -20,6 +20,7 @@ const added = {
   error: ["code", "available", "results"],
   discover: ["gpu_ids", "cpu_ids", "dram_available", "version"],
   gpu: ["pci_address", "cumulative_energy_available", "uuid", "supported"],
+  cpuEvent: ["power_mw"],
 };
 
 export function differences(original: Outcome, ours: Outcome): readonly Difference[] {
@@ -78,6 +79,7 @@ function tidy(value: unknown): unknown {
   if (Number.isInteger(whole["timestamp_ms"])) whole["timestamp_ms"] = "now";
   if ("error" in whole || "errors" in whole) drop(whole, added.error);
   if ("enabled_api_groups" in whole) drop(whole, added.discover);
+  if ("cpu_id" in whole) drop(whole, added.cpuEvent);
   if (Array.isArray(whole["gpus"])) {
     whole["gpus"] = whole["gpus"].map((gpu: Record<string, unknown>) => drop({ ...gpu }, added.gpu));
   }

@@ -65,7 +65,7 @@ export async function perform(to: NetConnectOpts, exchange: Exchange, thorough: 
 
   for (const part of send) {
     if (typeof part === "number") await new Promise((resolve) => setTimeout(resolve, part));
-    else if (!closed) socket.write(part);
+    else if (!closed && part.length > 0) socket.write(part);
   }
   await until(enough, patience);
   const replies = parseReplies(bytes, closed);
@@ -101,7 +101,7 @@ function parseReplies(bytes: Buffer, ended: boolean): readonly Reply[] {
   }
 }
 
-const nameOf = (line: string): string => line.slice(0, line.indexOf(":"));
+const nameOf = (line: string): string => line.slice(0, line.indexOf(":")).toLowerCase();
 
 interface Body {
   readonly chunks: readonly string[];

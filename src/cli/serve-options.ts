@@ -1,6 +1,7 @@
 // The flags of the daemon, and the configuration that they make.
 import { type Command, Option } from "commander";
 import {
+  gpuBackends,
   gpuStreamFormats,
   logFormats,
   logLevels,
@@ -70,7 +71,7 @@ export function addServeOptions(command: Command, argv: readonly string[], form:
     new Option("--allow-short-signing-key", "accept a signing key under 32 bytes"),
     new Option("--allow-unauthenticated-tcp", "accept TCP from other machines without tokens"),
     new Option("--gpu-backend <name>", "which library drives the GPUs")
-      .choices(["auto", "nvml", "amdsmi", "sim"])
+      .choices([...gpuBackends, "amdsmi"])
       .default("auto"),
     new Option("--gpu-command-overrides <path>", "commands to run instead of driver calls (not supported yet)"),
     new Option("--sim <machine>", machineHelp),

@@ -2,7 +2,7 @@
 import type { Calls } from "./gpu.ts";
 import type { cpuOperations } from "./operations.ts";
 
-export interface CpuFacts {
+interface CpuFacts {
   /** The N of `intel-rapl:N`. */
   readonly id: number;
   readonly dram_available: boolean;

@@ -4,18 +4,18 @@ interface FieldFacts {
   readonly doc: string;
 }
 
-export interface BooleanField extends FieldFacts {
+interface BooleanField extends FieldFacts {
   readonly type: "boolean";
 }
 
 /** A whole number. `u32` is what a parameter may be; counters in results are `u64`. */
-export interface NumberField extends FieldFacts {
+interface NumberField extends FieldFacts {
   readonly type: "u32" | "u64";
   readonly unit: "mW" | "MHz" | "mJ" | "µJ";
 }
 
 /** A number that is `null` where the hardware has no such domain, or where it was not asked for. */
-export interface NullableField extends FieldFacts {
+interface NullableField extends FieldFacts {
   readonly type: "u64 or null";
   readonly unit: "mW" | "µJ";
 }

@@ -1,6 +1,6 @@
 // What every part may say to the operator; telemetry/log.ts writes it down.
 
-export type LogFields = Readonly<Record<string, unknown>>;
+type LogFields = Readonly<Record<string, unknown>>;
 
 export interface Log {
   debug(text: string, fields?: LogFields): void;

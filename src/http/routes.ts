@@ -12,7 +12,7 @@ interface Guarded {
   readonly wire: Wire;
 }
 
-export interface OperationRoute extends Guarded {
+interface OperationRoute extends Guarded {
   readonly kind: "operation";
   readonly row: Row;
   /** The device id in the path, on the wire that has it there. */

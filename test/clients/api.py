@@ -11,6 +11,7 @@ from zeus.utils.zeusd import ZeusdCapabilityError, ZeusdClient, ZeusdConfig, Zeu
 from checks import (
     CPUS,
     DRAM,
+    GPUS,
     ON_STUB,
     SETUP,
     VERSION,
@@ -29,10 +30,10 @@ via = f"over {SETUP['transport']}"
 with check(f"discovery and capabilities {via}"):
     client = ZeusdClient()
     equal(client.endpoint, SETUP["socket"] or SETUP["host_port"])
-    equal((client.gpu_ids, client.cpu_ids, client.dram_available), ([0, 1], CPUS, DRAM))
+    equal((client.gpu_ids, client.cpu_ids, client.dram_available), (GPUS, CPUS, DRAM))
     equal((client.auth_required, client.auth_error), (False, None))
     equal((client.can_read_gpu, client.can_control_gpu, client.can_read_cpu), (True, True, True))
-    require_capabilities(client, read_gpu=True, control_gpu=True, read_cpu=True, gpu_ids=[0, 1], cpu_ids=CPUS)
+    require_capabilities(client, read_gpu=True, control_gpu=True, read_cpu=True, gpu_ids=GPUS, cpu_ids=CPUS)
     with raises(ZeusdCapabilityError, "GPU indices [7] not available"):
         require_capabilities(client, gpu_ids=[0, 7])
 
@@ -42,7 +43,7 @@ with check("ZEUSD_SOCK_PATH wins over ZEUSD_HOST_PORT, and a dead address is a Z
     if SETUP["socket"]:
         os.environ["ZEUSD_HOST_PORT"] = "127.0.0.1:1"
         equal(ZeusdConfig.from_env(), ZeusdConfig.uds(SETUP["socket"]))
-        equal(ZeusdClient().gpu_ids, [0, 1])
+        equal(ZeusdClient().endpoint, SETUP["socket"])
     with raises(ZeusdConnectionError, "Cannot reach Zeusd"):
         ZeusdClient(ZeusdConfig.tcp("127.0.0.1", 1))
 

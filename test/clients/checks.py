@@ -16,6 +16,8 @@ import pynvml
 
 SETUP = json.loads(os.environ["ZEUSD_CHECK"])
 VERSION = tuple(int(part) for part in SETUP["version"].split("."))
+# A daemon that sends v2 events hides its GPUs from clients of v1: their streams would die of the first event.
+GPUS = [] if VERSION < (0, 16) and SETUP["stream_format"] == "v2" else [0, 1]
 ON_STUB = SETUP["gpus"] == "stub"
 DRAM = SETUP["dram_of_cpus"]
 CPUS = list(range(len(DRAM)))

@@ -1,18 +1,34 @@
-"""CPU power alone, from a daemon whose GPU events have another format than the client: CPU events suit both."""
+"""What a client streams from a daemon whose GPU events have the format of other clients: CPUs, whose events suit all."""
 
 from __future__ import annotations
 
-from checks import CPUS, DRAM, SETUP, check, equal, eventually
+import threading
+import time
+
+from checks import CPUS, DRAM, GPUS, SETUP, VERSION, check, equal, eventually
 from streaming import streaming_client
 
-with check(f"CPUs deliver samples although GPU events have the other format over {SETUP['transport']}"):
+via = f"over {SETUP['transport']}"
+
+
+def cpus(client) -> dict:
+    readings = client.get_power().get(SETUP["endpoint"])
+    return readings.cpu_power_w if readings else {}
+
+
+with check(f"CPUs deliver samples although GPU events have the other format {via}"):
     client = streaming_client(gpu_indices=[])
+    eventually("sample of each CPU", lambda: sorted(cpus(client)) == CPUS)
+    eventually("power of each CPU", lambda: all(reading.cpu_w > 0 for reading in cpus(client).values()))
+    eventually("DRAM power where there is DRAM", lambda: (cpus(client)[0].dram_w or 0) > 0)
+    equal([cpus(client)[cpu].dram_w is not None for cpu in CPUS], DRAM)
 
-    def cpus() -> dict:
-        readings = client.get_power().get(SETUP["endpoint"])
-        return readings.cpu_power_w if readings else {}
-
-    eventually("sample of each CPU", lambda: sorted(cpus()) == CPUS)
-    eventually("power of each CPU", lambda: all(reading.cpu_w > 0 for reading in cpus().values()))
-    eventually("DRAM power where there is DRAM", lambda: (cpus()[0].dram_w or 0) > 0)
-    equal([cpus()[cpu].dram_w is not None for cpu in CPUS], DRAM)
+# 0.14 never looks at what GPUs there are before it streams them.
+if VERSION >= (0, 15):
+    with check(f"a client that streams everything gets the CPUs, and no thread of it dies {via}"):
+        before = threading.active_count()
+        client = streaming_client()
+        eventually("sample of each CPU", lambda: sorted(cpus(client)) == CPUS)
+        time.sleep(0.5)
+        equal(client.get_power()[SETUP["endpoint"]].gpu_power_w, {})
+        equal(threading.active_count() - before, 1 + bool(GPUS))

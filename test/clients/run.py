@@ -297,6 +297,7 @@ def run_script(client: Client, script: str, daemon: Daemon, machine: Machine, re
     setup = {
         "version": client.version,
         "gpus": daemon.run.gpus,
+        "stream_format": daemon.run.stream_format,
         "transport": daemon.run.transport,
         "socket": str(daemon.socket) if daemon.socket else None,
         "host_port": daemon.host_port,

@@ -19,7 +19,7 @@ export interface Answer {
   readonly body: string;
 }
 
-export interface Asked {
+interface Asked {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
 }
