@@ -9,7 +9,7 @@ import { StartError, messageOf } from "./contract/errors.ts";
 import type { Log } from "./contract/log.ts";
 import { Fleet } from "./devices/fleet.ts";
 import { keepProbing } from "./devices/probing.ts";
-import { createDaemonRoutes } from "./http/daemon-routes.ts";
+import { createDaemonRoutes, discover } from "./http/daemon-routes.ts";
 import { createHandle, type Handle } from "./http/handle.ts";
 import { isLoopback, listen, resolveHost } from "./http/listen.ts";
 import { createRequestIds } from "./http/request-id.ts";
@@ -104,10 +104,9 @@ async function createFleet(config: Config, backends: Backends, clock: Clock, log
 function buildHandle(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handle {
   const { gpuStreamFormat } = config;
   const wires = { query: createQueryWire(clock), path: pathWire };
-  const routes = createRoutes(
-    wires,
-    createDaemonRoutes({ access, fleet, clock, wire: wires.query, version, gpuStreamFormat }),
-  );
+  const own = { access, fleet, clock, wire: wires.query, version, gpuStreamFormat };
+  log.info(`Discovery: ${JSON.stringify(JSON.stringify(discover(own)))}`);
+  const routes = createRoutes(wires, createDaemonRoutes(own));
   return createHandle({ routes, access, fleet, clock, log, gpuStreamFormat });
 }
 

@@ -17,7 +17,11 @@ const drainLimitMs = 4_500;
 const stdout = (text: string): void => void process.stdout.write(text);
 const stderr = (text: string): void => void process.stderr.write(text);
 
-process.exitCode = await runCommandLine(process.argv.slice(2), {
+// Whoever reads what we print may go away; that is no reason to stop serving.
+process.stdout.on("error", () => {});
+process.stderr.on("error", () => {});
+
+const exitCode = await runCommandLine(process.argv.slice(2), {
   version,
   env: process.env,
   stdout,
@@ -31,6 +35,10 @@ process.exitCode = await runCommandLine(process.argv.slice(2), {
   },
 });
 
+process.exitCode = exitCode;
+// A driver call that hung at the start must not keep a start alive that failed.
+if (exitCode === 1) await leave(exitCode);
+
 /** Serves until a signal ends it; never returns. */
 async function serve(config: Config): Promise<void> {
   const log = createLog({ level: config.logLevel, format: config.logFormat, write: stderr });
@@ -40,9 +48,13 @@ async function serve(config: Config): Promise<void> {
   stdout(`Listening on ${daemon.address}\n${hints(config, daemon.address)}`);
   log.info(`Stopping on ${await signal}`);
   await stop(daemon, await signal, log);
-  // process.exit would wait for a driver call in flight, and that of a lost GPU never returns.
+  await leave(0);
+}
+
+/** Ends the process. process.exit would wait for a driver call in flight, and that of a lost GPU never returns. */
+async function leave(code: number): Promise<never> {
   const { exitNow } = await import("./native/libc.ts");
-  exitNow(0);
+  return exitNow(code);
 }
 
 /** SIGTERM lets the requests in flight finish; other signals, and a second one, cut them off. */

@@ -6,7 +6,7 @@ import { addServeOptions, toConfig, type Form } from "./serve-options.ts";
 import { addTokenOptions, type IssueFlags } from "./token-options.ts";
 
 /** What the command line starts; handed in by main.ts. */
-interface Programs {
+export interface Programs {
   serve(config: Config): Promise<void>;
   issueToken(flags: IssueFlags): Promise<void>;
 }

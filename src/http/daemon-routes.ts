@@ -48,7 +48,12 @@ export function createDaemonRoutes(parts: DaemonRouteParts): readonly DaemonRout
 }
 
 /** The keys of every generation at once: each client reads its own and ignores the rest. */
-function discover({ fleet, access, version, gpuStreamFormat }: DaemonRouteParts): object {
+export function discover({
+  fleet,
+  access,
+  version,
+  gpuStreamFormat,
+}: Omit<DaemonRouteParts, "clock" | "wire">): object {
   const { gpus, cpus } = fleet;
   return {
     gpus: gpus.map(({ id, name, pci_address, cumulative_energy_available, uuid }) => ({

@@ -34,7 +34,7 @@ export class HttpServer {
   readonly #streams = new Set<ServerResponse>();
   /** The last reply on each connection: one that has begun would be garbled by an error written beside it. */
   readonly #replies = new WeakMap<Socket, ServerResponse>();
-  #connections = 0;
+  readonly #sockets = new Set<Socket>();
   #stopping = false;
 
   constructor(parts: HttpServerParts) {
@@ -46,15 +46,20 @@ export class HttpServer {
       requireHostHeader: false,
       keepAlive: true,
     };
-    const answer = (incoming: IncomingMessage, response: ServerResponse): void => void this.#answer(incoming, response);
+    const answer = (incoming: IncomingMessage, response: ServerResponse): void => {
+      this.#answer(incoming, response).catch((error: unknown) => {
+        parts.log.error("A reply could not be sent", { err: error });
+        response.destroy();
+      });
+    };
     this.server = createServer(options, answer)
       // An expectation other than 100-continue is ignored, and a tunnel is a path that does not exist.
       .on("checkExpectation", answer)
       .on("connect", (_, socket: Socket) => answerBrokenRequest(socket, 404, parts.nextRequestId()))
       .on("connection", (socket) => this.#admit(socket))
       .on("clientError", (error: NodeJS.ErrnoException, socket) => {
-        const busy = this.#replies.get(socket as Socket)?.writableEnded === false;
-        answerBrokenRequest(socket as Socket, busy ? undefined : brokenStatus(error), parts.nextRequestId());
+        const status = this.#isReplying(socket as Socket) ? undefined : brokenStatus(error);
+        answerBrokenRequest(socket as Socket, status, parts.nextRequestId());
       });
   }
 
@@ -63,7 +68,8 @@ export class HttpServer {
     this.#stopping = true;
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
     for (const response of this.#streams) response.end();
-    this.server.closeIdleConnections();
+    // node:http would wait for connections that have never sent anything.
+    for (const socket of this.#sockets) if (!this.#isReplying(socket)) socket.destroySoon();
     return closed;
   }
 
@@ -75,9 +81,13 @@ export class HttpServer {
   }
 
   #admit(socket: Socket): void {
-    this.#connections += 1;
-    socket.once("close", () => (this.#connections -= 1));
-    if (this.#connections > this.#parts.maxConnections) refuseConnection(socket, this.#parts.nextRequestId());
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    if (this.#sockets.size > this.#parts.maxConnections) refuseConnection(socket, this.#parts.nextRequestId());
+  }
+
+  #isReplying(socket: Socket): boolean {
+    return this.#replies.get(socket)?.writableEnded === false;
   }
 
   async #answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
