@@ -1,4 +1,4 @@
-"""What a client streams from a daemon whose GPU events have the format of other clients: CPUs, whose events suit all."""
+"""What a client streams from a daemon whose GPU events have another format: CPUs, whose events suit every client."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ def run_script(client: Client, script: str, daemon: Daemon, machine: Machine, re
         "tokens": daemon.tokens,
     }
     environment = daemon.nvml | {"PATH": os.environ["PATH"], "HOME": str(daemon.folder)}
-    environment |= {"ZEUSD_CHECK": json.dumps(setup)}
+    environment |= {"ZEUSD_CHECK": json.dumps(setup), "PYTHONPYCACHEPREFIX": str(ENVIRONMENTS / "pycache")}
     environment |= {"ZEUSD_SOCK_PATH": str(daemon.socket)} if daemon.socket else {"ZEUSD_HOST_PORT": daemon.host_port}
     command = machine.within(daemon.run.gpus, [python_of(client), HERE / f"{script}.py"])
     process = subprocess.Popen(

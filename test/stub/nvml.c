@@ -181,6 +181,7 @@ static struct state *shared_state(const char *path) {
     void *mapped = mmap(NULL, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (mapped != MAP_FAILED) set_up(shared = mapped);
   }
+  flock(fd, LOCK_UN);  // the mapping keeps the open file, and with it the lock
   close(fd);
   return shared;
 }
