@@ -8,7 +8,7 @@ import type { Config, TcpListener } from "./contract/config.ts";
 import { StartError, messageOf } from "./contract/errors.ts";
 import type { Log } from "./contract/log.ts";
 import { Fleet } from "./devices/fleet.ts";
-import { keepProbing } from "./devices/probing.ts";
+import { keepProbing, type ProbingParts } from "./devices/probing.ts";
 import { createDaemonRoutes, discover } from "./http/daemon-routes.ts";
 import { createHandle, type Handle } from "./http/handle.ts";
 import { isLoopback, listen, resolveHost } from "./http/listen.ts";
@@ -92,11 +92,12 @@ async function createAccess(config: Config, clock: Clock, log: Log): Promise<Acc
 async function createFleet(config: Config, backends: Backends, clock: Clock, log: Log): Promise<Fleet> {
   const { gpuPowerPollHz: gpuPollHz, cpuPowerPollHz: cpuPollHz } = config;
   const fleet = new Fleet({ clock, log, gpuPollHz, cpuPollHz });
-  const missing = await keepProbing({ backend: backends.gpus, clock, log, adopt: (found) => fleet.adoptGpus(found) });
-  if (missing !== undefined && config.gpuBackend === "nvml") {
+  const required = config.gpuBackend === "nvml";
+  const adopt: ProbingParts["adopt"] = (found) => fleet.adoptGpus(found);
+  await keepProbing({ backend: backends.gpus, clock, log, required, adopt }).catch((missing: unknown) => {
     const text = `Cannot use --gpu-backend nvml: ${messageOf(missing)}; install or load the NVIDIA driver, or use auto to start without GPUs`;
     throw new StartError(text, { cause: missing });
-  }
+  });
   fleet.adoptCpus(await backends.cpus());
   return fleet;
 }

@@ -7,6 +7,7 @@ import { systemClock } from "./contract/clock.ts";
 import type { Config } from "./contract/config.ts";
 import type { Log } from "./contract/log.ts";
 import { startDaemon, type Daemon } from "./daemon.ts";
+import { exitNow } from "./native/libc.ts";
 import { createLog } from "./telemetry/log.ts";
 
 const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
@@ -37,7 +38,7 @@ const exitCode = await runCommandLine(process.argv.slice(2), {
 
 process.exitCode = exitCode;
 // A driver call that hung at the start must not keep a start alive that failed.
-if (exitCode === 1) await leave(exitCode);
+if (exitCode === 1) exitNow(exitCode);
 
 /** Serves until a signal ends it; never returns. */
 async function serve(config: Config): Promise<void> {
@@ -48,13 +49,8 @@ async function serve(config: Config): Promise<void> {
   stdout(`Listening on ${daemon.address}\n${hints(config, daemon.address)}`);
   log.info(`Stopping on ${await signal}`);
   await stop(daemon, await signal, log);
-  await leave(0);
-}
-
-/** Ends the process. process.exit would wait for a driver call in flight, and that of a lost GPU never returns. */
-async function leave(code: number): Promise<never> {
-  const { exitNow } = await import("./native/libc.ts");
-  return exitNow(code);
+  // process.exit would wait for a driver call in flight, and that of a lost GPU never returns.
+  exitNow(0);
 }
 
 /** SIGTERM lets the requests in flight finish; other signals, and a second one, cut them off. */

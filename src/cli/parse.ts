@@ -6,7 +6,7 @@ import { addServeOptions, toConfig, type Form } from "./serve-options.ts";
 import { addTokenOptions, type IssueFlags } from "./token-options.ts";
 
 /** What the command line starts; handed in by main.ts. */
-export interface Programs {
+interface Programs {
   serve(config: Config): Promise<void>;
   issueToken(flags: IssueFlags): Promise<void>;
 }
@@ -38,6 +38,7 @@ function createProgram(argv: readonly string[], { version, env, programs, stdout
     )
     .version(`zeusd ${version}`, "-V, --version")
     .exitOverride()
+    .helpCommand(true)
     .configureOutput({ writeOut: stdout, writeErr: stderr })
     .enablePositionalOptions()
     .allowExcessArguments(false)

@@ -13,7 +13,9 @@ const otherWords: Readonly<Record<string, string>> = {
 export function osErrorText(error: unknown): string {
   const errno = error instanceof Error && "errno" in error ? error.errno : undefined;
   const known = typeof errno === "number" ? getSystemErrorMap().get(errno) : undefined;
-  if (!known || typeof errno !== "number") return error instanceof Error ? error.message : String(error);
+  // libuv makes up numbers below -3000 for what is no error of the system.
+  if (!known || typeof errno !== "number" || errno <= -3000)
+    return error instanceof Error ? error.message : String(error);
   const [name, words] = known;
   return `${otherWords[name] ?? words.charAt(0).toUpperCase() + words.slice(1)} (os error ${-errno})`;
 }

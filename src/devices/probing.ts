@@ -8,6 +8,8 @@ export interface ProbingParts {
   readonly backend: GpuBackend;
   readonly clock: Clock;
   readonly log: Log;
+  /** Whether there is no starting without the driver. */
+  readonly required: boolean;
   /** Takes in what was found, every time. */
   readonly adopt: (found: readonly (Gpu | AwayGpu)[]) => void;
 }
@@ -16,13 +18,13 @@ const firstWaitMs = 5_000;
 const longestWaitMs = 60_000;
 
 /**
- * Settles after the first probe, with the error if the driver as a whole is missing. What was missing is looked for again
- * for as long as the daemon runs, so that a driver loaded later needs no restart.
+ * Settles after the first probe. What was missing is looked for again for as long as the daemon runs, so that a driver
+ * loaded later needs no restart. Throws the reason if the driver as a whole is missing and required.
  */
-export async function keepProbing(parts: ProbingParts): Promise<unknown> {
+export async function keepProbing(parts: ProbingParts): Promise<void> {
   const first = await probe(parts);
+  if (first.error !== undefined && parts.required) throw first.error;
   if (!first.complete) again(parts, firstWaitMs, first.missing);
-  return first.error;
 }
 
 interface Outcome {

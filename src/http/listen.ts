@@ -19,6 +19,7 @@ const longestPath = 107;
 
 async function listenUnix(server: Server, listener: UnixListener, log: Log): Promise<string> {
   const { path } = listener;
+  if (path === "") throw new StartError("The path of the Unix socket is empty; give one with --socket-path");
   if (Buffer.byteLength(path) > longestPath) {
     throw new StartError(
       `path must be shorter than SUN_LEN: '${path}' has over ${longestPath} bytes; choose a shorter --socket-path`,

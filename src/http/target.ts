@@ -18,7 +18,11 @@ const protectedEscapes = /%(2f|25|2b)/gi;
 
 function decodePath(path: string): string {
   if (!path.includes("%")) return path;
-  return decodeEscapes(path.replace(protectedEscapes, "%25$1"));
+  try {
+    return decodeURIComponent(path.replace(protectedEscapes, "%25$1"));
+  } catch {
+    return path;
+  }
 }
 
 /** Decodes what can be decoded; what is no valid escape stays as it is. */

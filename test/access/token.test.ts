@@ -1,6 +1,6 @@
 // Tokens: the same bytes as the original's, and the same answer to each that is wrong.
 import { createHmac } from "node:crypto";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { createTokenVerifier, issueToken, type Claims } from "../../src/access/token.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";

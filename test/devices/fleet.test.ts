@@ -99,13 +99,21 @@ describe("GPUs that are missing at the start", () => {
     const gpus = await createFakeMachine().backends.gpus.probe();
     const missing = new ZeusdError("driver_error", "NVML error: NVIDIA driver is not loaded");
     const backend = backendOf([missing, missing, missing, gpus]);
-    expect(await keepProbing({ backend, clock, log, adopt: (found) => fleet.adoptGpus(found) })).toBe(missing);
+    await keepProbing({ backend, clock, log, required: false, adopt: (found) => fleet.adoptGpus(found) });
     expect(fleet.gpus).toEqual([]);
     await clock.advance(5_000 + 10_000 + 20_000 - 1);
     expect(fleet.gpus).toEqual([]);
     await clock.advance(1);
     expect(fleet.gpus.map(({ id }) => id)).toEqual([0, 1]);
     expect(log.lines.at(-1)).toBe("info All GPUs are there now");
+    expect(clock.pending).toBe(0);
+  });
+
+  it("stop a start that requires the driver, and are not looked for again", async () => {
+    const clock = createFakeClock();
+    const missing = new ZeusdError("driver_error", "NVML error: NVIDIA driver is not loaded");
+    const parts = { backend: backendOf([missing]), clock, log: createQuietLog(), required: true, adopt: () => {} };
+    await expect(keepProbing(parts)).rejects.toBe(missing);
     expect(clock.pending).toBe(0);
   });
 
@@ -117,7 +125,7 @@ describe("GPUs that are missing at the start", () => {
     const whole = await createFakeMachine().backends.gpus.probe();
     const degraded = await createFakeMachine({ away: [away] }).backends.gpus.probe();
     const backend = backendOf([degraded, whole]);
-    await keepProbing({ backend, clock, log, adopt: (found) => fleet.adoptGpus(found) });
+    await keepProbing({ backend, clock, log, required: false, adopt: (found) => fleet.adoptGpus(found) });
     expect(fleet.gpus.map(({ id }) => id)).toEqual([1]);
     const [driven] = fleet.gpus;
     await clock.advance(5_000);

@@ -1,5 +1,5 @@
 // Lanes: one call at a time, in order.
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import { Lane } from "../../src/devices/lane.ts";
 

@@ -66,7 +66,5 @@ it.each([
   [["--sim", "0xh100"], "0xh100"],
 ])("%j is refused in one sentence that names %s", async (args, named) => {
   const { env } = createMissingDriver();
-  for (const form of [words(...args), ["serve", ...words(...args).slice(1)]]) {
-    expect(await refusal(form, { env })).toContain(named);
-  }
+  for (const form of [[], ["serve"]]) expect(await refusal([...form, ...args], { env })).toContain(named);
 });

@@ -30,7 +30,7 @@ export interface StartOptions {
   readonly through?: readonly string[];
 }
 
-export interface Exit {
+interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
@@ -76,7 +76,7 @@ export function startZeusd(args: readonly string[], { env = {}, as = {}, through
     await exit;
   });
 
-  const address = (): string | undefined => /^Listening on (.+)$/m.exec(stdout)?.[1];
+  const address = (): string | undefined => /^Listening on (.+)\n/m.exec(stdout)?.[1];
   async function listening(): Promise<string> {
     await eventually(() => address() !== undefined || ended);
     const found = address();
