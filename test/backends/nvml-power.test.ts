@@ -10,7 +10,7 @@ function questions(calls: readonly string[]): readonly string[] {
 }
 
 describe("the power of a GPU", () => {
-  it("is read from the field of its module when it has none of its own", async () => {
+  it("is read from the field of its module when it has none of its own (13.2 #17)", async () => {
     const { backend, stub } = createSubject();
     const gpu = await openGpu(backend);
     stub.fail(noField, "field186.1=value:712000");
@@ -31,7 +31,7 @@ describe("the power of a GPU", () => {
     expect(await gpu.getPower?.({})).toEqual({ power_mw: 50_000 });
   });
 
-  it("is read by the old function when the driver has no fields", async () => {
+  it("is read by the old function when the driver has no fields (13.2 #17)", async () => {
     const gpu = await openGpu(createSubject({ omit: ["nvmlDeviceGetFieldValues"] }).backend);
     expect(await gpu.getPower?.({})).toEqual({ power_mw: 50_000 });
   });
@@ -103,7 +103,7 @@ describe("the value of the power's field", () => {
     [3, "4294967295", 4_294_967_295],
     [3, "4294967296", 4_294_967_295],
     [3, "18446744073709551615", 4_294_967_295],
-  ])("of type %i and %s is %i mW", async (type, value, power_mw) => {
+  ])("of type %i and %s is %i mW (13.2 #18)", async (type, value, power_mw) => {
     const { backend, stub } = createSubject();
     const gpu = await openGpu(backend);
     stub.fail(`field186.0=type:${type},value:${value}`);

@@ -142,7 +142,7 @@ describe.each(forms)("$form", ({ head, socket }) => {
     ["--cpu-power-poll-hz", ["0", "1", "1000000"], ["1000001", "4294967296", "-1", "10.0", "", "1e3"]],
     ["--max-connections", ["1", "100000"], ["0", "-1", "", "x"]],
     ["--max-streams", ["1", "100000"], ["0", "-1", "", "x"]],
-  ])("%s takes %j and does not take %j", async (option, good, bad) => {
+  ])("%s takes %j and does not take %j (13.2 #22)", async (option, good, bad) => {
     for (const value of good) expect(await run([...head, option, value])).toMatchObject({ code: 0, stderr: "" });
     for (const value of bad) expect(await run([...head, `${option}=${value}`])).toEqual(usageError(new RegExp(option)));
   });

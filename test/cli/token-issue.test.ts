@@ -122,7 +122,7 @@ it.each([
   ["1constructor", 'unknown time unit "constructor"'],
   ["1h,30m", "expected number at 2"],
   ["tomorrow", "expected number at 0"],
-])("--expires %j is refused with 1: %s", async (expires, cause) => {
+])("--expires %j is refused with 1: %s (13.2 #22)", async (expires, cause) => {
   const outcome = await issueWith(["--user", "me", `--expires=${expires}`]);
   expect(outcome).toEqual({ code: 1, stdout: "", stderr: expect.stringMatching(/^Error: [^\n]*\n$/) });
   expect(outcome.stderr).toContain(`Invalid duration '${expires}'. Use e.g. '1h', '7d', '30d', or 'never'.`);

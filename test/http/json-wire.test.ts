@@ -69,6 +69,16 @@ describe.each(transports)("the JSON wire %s", (transport) => {
     expect(answer.status).toBe(200);
   });
 
+  it("answers 400 for a GPU that does not exist, also to a write that waits (13.2 #28)", async () => {
+    for (const body of ["[1,true]", "[1,false]"]) {
+      expect(await post("/gpu/7/set_power_limit", body)).toMatchObject({
+        status: 400,
+        type: text,
+        body: "GPU index 7 does not exist.",
+      });
+    }
+  });
+
   it("answers a write that does not wait at once", async () => {
     zeusd.answer("gpu 0", "resetGpuLockedClocks", new ZeusdError("driver_error", "NVML error: lost"));
     expect(await post("/gpu/0/reset_gpu_locked_clocks", '{"block":false}')).toMatchObject({ status: 200, body: "" });

@@ -123,6 +123,41 @@ describe.each(transports)("the query wire %s", (transport) => {
     expect(JSON.parse(body).power_mw).toEqual({ 0: { cpu_mw: 0, dram_mw: 0 }, 1: { cpu_mw: 0, dram_mw: null } });
   });
 
+  it("refuses a range of clocks that is upside down, waiting or not (13.2 #19)", async () => {
+    for (const name of ["set_gpu_locked_clocks", "set_mem_locked_clocks"]) {
+      for (const block of [true, false]) {
+        const line = `POST /gpu/${name}?gpu_ids=0&min_clock_mhz=1500&max_clock_mhz=210&block=${block}`;
+        const { status, type, body } = await zeusd.ask(line);
+        expect({ status, type }).toEqual({ status: 400, type: json });
+        expect(JSON.parse(body).error).toBe(
+          `${name}: min_clock_mhz 1500 is above max_clock_mhz 210; it must be at most as large`,
+        );
+      }
+    }
+    expect(zeusd.calls).toEqual([]);
+  });
+
+  it("answers for an unknown GPU in one form, whatever the operation: 400, JSON, the code and the ids that exist (13.2 #20)", async () => {
+    for (const row of allOperations.filter((one) => one.query && one.device === "gpu")) {
+      const names = Object.entries(row.parameters).map(
+        ([name, { type }]) => `&${name}=${type === "boolean" ? "true" : "1"}`,
+      );
+      const line =
+        row.kind === "write"
+          ? `POST /gpu/${row.name}?gpu_ids=0,7${names.join("")}&block=false`
+          : `GET /gpu/${row.name}?gpu_ids=0,7`;
+      const { status, type, body } = await zeusd.ask(line);
+      expect({ status, type, ...JSON.parse(body) }).toEqual({
+        status: 400,
+        type: json,
+        error: expect.stringContaining("7"),
+        code: "unknown_device",
+        available: [0, 1],
+      });
+    }
+    expect(zeusd.calls).toEqual([]);
+  });
+
   it("answers at once when there are no devices (13.2 #5)", async () => {
     const empty = await startSubject(transport, { gpus: 0, cpus: 0 });
     expect((await empty.ask("GET /gpu/get_power_limit")).body).toBe("{}");

@@ -52,7 +52,7 @@ it.each([
   }
 });
 
-it("logs on stderr, without colours even where they are asked for", async () => {
+it("logs on stderr, without colours even where they are asked for (13.2 #27)", async () => {
   const log = await logOf([], {
     FORCE_COLOR: "1",
     CLICOLOR_FORCE: "1",

@@ -33,7 +33,7 @@ function modeOf(path: string): number {
 }
 
 describe("what is at the path already", () => {
-  it("a socket that a killed daemon left behind is removed with a warning", async () => {
+  it("a socket that a killed daemon left behind is removed with a warning (13.2 #10)", async () => {
     const path = join(createFolder(), "zeusd.sock");
     const killed = await started(path);
     killed.signal("SIGKILL");
@@ -159,7 +159,7 @@ describe("mode and owner", () => {
     }
   });
 
-  it("the file never has another mode than none and the one asked for", async () => {
+  it("the file never has another mode than none and the one asked for (13.2 #10)", async () => {
     const path = join(createFolder(), "zeusd.sock");
     const daemon = startZeusd(words(path, "--socket-permissions", "620"));
     const start = { over: false };
@@ -196,7 +196,7 @@ describe("mode and owner", () => {
     expect(statSync(path)).toMatchObject({ uid: process.getuid?.(), gid });
   });
 
-  it("an owner that the daemon may not give it is refused, and no file stays behind", async () => {
+  it("an owner that the daemon may not give it is refused, and no file stays behind (13.2 #10)", async () => {
     const path = join(createFolder(), "zeusd.sock");
     expect(await refusal(words(path, "--socket-uid", "0"), user)).toContain("Operation not permitted (os error 1)");
     expect(lstatSync(path, { throwIfNoEntry: false })).toBeUndefined();
