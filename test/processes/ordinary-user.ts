@@ -9,26 +9,28 @@ import { repository, type StartOptions } from "./zeusd.ts";
 export const isRoot = process.geteuid?.() === 0;
 const nobody = { uid: 65_534, gid: 65_534 };
 
-/** To be called once per file, outside its tests. Takes a copy of the daemon where that user cannot read the tree. */
+/** To be called once per file, outside its tests. Takes a copy of the daemon and of Node where that user cannot read them. */
 export function ordinaryUser(): Required<Pick<StartOptions, "as">> {
   if (!isRoot) return { as: {} };
-  const entry = join(repository, "dist/zeusd.cjs");
-  return { as: { ...nobody, entry: runs(entry) ? entry : copyOf(entry) } };
+  const command = [process.execPath, join(repository, "dist/zeusd.cjs")];
+  return { as: { ...nobody, command: runs(command) ? command : copyOf(command) } };
 }
 
-function runs(entry: string): boolean {
-  return spawnSync(process.execPath, [entry, "--version"], { ...nobody, cwd: "/" }).status === 0;
+function runs([node = "", entry = ""]: readonly string[]): boolean {
+  return spawnSync(node, [entry, "--version"], { ...nobody, cwd: "/" }).status === 0;
 }
 
-function copyOf(entry: string): string {
+function copyOf(command: readonly string[]): readonly string[] {
   const folder = mkdtempSync(join(tmpdir(), "zeusd-copy-"));
   chmodSync(folder, 0o755);
   afterAll(() => rmSync(folder, { recursive: true }));
   for (const part of ["package.json", "dist", ...dependencies()]) {
     cpSync(join(repository, part), join(folder, part), { recursive: true, dereference: true });
   }
-  const copy = join(folder, "dist/zeusd.cjs");
-  if (!runs(copy)) throw new Error(`uid ${nobody.uid} can run neither ${entry} nor a copy of it in ${folder}`);
+  cpSync(process.execPath, join(folder, "node"));
+  const copy = [join(folder, "node"), join(folder, "dist/zeusd.cjs")];
+  if (!runs(copy))
+    throw new Error(`uid ${nobody.uid} can run neither ${command.join(" ")} nor a copy of it in ${folder}`);
   return copy;
 }
 

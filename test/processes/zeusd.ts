@@ -24,8 +24,8 @@ if (!existsSync(built))
 
 export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** Runs this copy of the daemon, as this user. */
-  readonly as?: { readonly entry?: string; readonly uid?: number; readonly gid?: number };
+  /** Runs these copies of Node and the daemon, as this user. */
+  readonly as?: { readonly command?: readonly string[]; readonly uid?: number; readonly gid?: number };
   /** A command line to put before the daemon's. */
   readonly through?: readonly string[];
 }
@@ -55,8 +55,8 @@ export interface Zeusd {
 
 /** Inherits nothing from the environment of the tests but `PATH`. */
 export function startZeusd(args: readonly string[], { env = {}, as = {}, through = [] }: StartOptions = {}): Zeusd {
-  const { entry = built, ...user } = as;
-  const [program = "", ...words] = [...through, process.execPath, entry, ...args];
+  const { command = [process.execPath, built], ...user } = as;
+  const [program = "", ...words] = [...through, ...command, ...args];
   const child = spawn(program, words, {
     ...user,
     env: { PATH: process.env["PATH"], ...env },
