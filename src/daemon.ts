@@ -11,6 +11,7 @@ import { Fleet } from "./devices/fleet.ts";
 import { keepProbing, type ProbingParts } from "./devices/probing.ts";
 import { createDaemonRoutes, discover } from "./http/daemon-routes.ts";
 import { createHandle, type Handle } from "./http/handle.ts";
+import { fittingConnections } from "./http/open-files.ts";
 import { isLoopback, listen, resolveHost } from "./http/listen.ts";
 import { createRequestIds } from "./http/request-id.ts";
 import { createRoutes } from "./http/routes.ts";
@@ -41,7 +42,8 @@ export interface Daemon {
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
   const { log } = parts;
   const { handle, fleet } = await assemble(config, parts);
-  const { maxConnections, maxStreams } = config;
+  const { maxStreams } = config;
+  const maxConnections = await fittingConnections(config.maxConnections, log);
   const http = new HttpServer({ handle, log, nextRequestId: createRequestIds(), maxConnections, maxStreams });
   const address = await listen(http.server, await checkedListener(config, log), log);
   return {

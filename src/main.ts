@@ -8,6 +8,7 @@ import type { Config } from "./contract/config.ts";
 import type { Log } from "./contract/log.ts";
 import { startDaemon, type Daemon } from "./daemon.ts";
 import { exitNow } from "./native/libc.ts";
+import { createLineWriter } from "./telemetry/line-writer.ts";
 import { createLog } from "./telemetry/log.ts";
 
 const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
@@ -16,11 +17,14 @@ const { version } = createRequire(import.meta.url)("../package.json") as { versi
 const drainLimitMs = 4_500;
 
 const stdout = (text: string): void => void process.stdout.write(text);
-const stderr = (text: string): void => void process.stderr.write(text);
+const stderr = createLineWriter(process.stderr);
 
 // Whoever reads what we print may go away; that is no reason to stop serving.
 process.stdout.on("error", () => {});
 process.stderr.on("error", () => {});
+
+// Node would open a debugger's port on it, and whoever reaches that port is root.
+process.on("SIGUSR1", () => {});
 
 const exitCode = await runCommandLine(process.argv.slice(2), {
   version,
@@ -57,7 +61,7 @@ async function serve(config: Config): Promise<void> {
 async function stop(daemon: Daemon, signal: NodeJS.Signals, log: Log): Promise<void> {
   if (signal !== "SIGTERM") daemon.cut();
   const late = new Promise<string>((resolve) => {
-    setTimeout(() => resolve(`driver calls still run after ${drainLimitMs} ms`), drainLimitMs);
+    setTimeout(() => resolve(`requests are still unanswered after ${drainLimitMs} ms`), drainLimitMs);
   });
   const again = nextSignal().then((second) => `${second} came as well`);
   const reason = await Promise.race([daemon.drain(), late, again]);

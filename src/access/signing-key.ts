@@ -22,7 +22,9 @@ export async function readSigningKey(path: string, log: Log, allowShort: boolean
     log.warn(found);
   }
   const { mode } = await stat(path);
-  if (mode & 0o044)
-    log.warn(`Signing key file '${path}' can be read by others: chmod 600 it, or they can issue tokens`);
+  if (mode & 0o066) {
+    const verb = mode & 0o044 ? "read" : "written";
+    log.warn(`Signing key file '${path}' can be ${verb} by others: chmod 600 it, or they can issue tokens`);
+  }
   return key;
 }

@@ -150,8 +150,7 @@ function unixListener({ socketPath, socketPermissions, socketUid, socketGid }: S
 }
 
 function tcpListener({ tcpBindAddress }: ServeFlags): TcpListener {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):([^:]*)$/.exec(tcpBindAddress) ?? [];
-  const host = bracketed ?? plain;
+  const [, host, port] = /^\[?([^[\]]+?)\]?:([^:]*)$/.exec(tcpBindAddress) ?? [];
   if (host === undefined) {
     throw new StartError(
       `invalid socket address '${tcpBindAddress}'; give --tcp-bind-address as host:port, e.g. 127.0.0.1:4938`,

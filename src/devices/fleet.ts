@@ -2,11 +2,12 @@
 import type { Clock } from "../contract/clock.ts";
 import type { Command, Results, Sample } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
-import { CommandFailed, ZeusdError, messageOf } from "../contract/errors.ts";
+import { CommandFailed, ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
 import type { Log } from "../contract/log.ts";
 import type { DeviceKind } from "../contract/operations.ts";
+import { FailureLog } from "./failure-log.ts";
 import { Lane } from "./lane.ts";
 import { PowerFeed, type Sampler } from "./power-feed.ts";
 import { createPowerMeter } from "./power-meter.ts";
@@ -36,8 +37,11 @@ export class Fleet {
   /** Of what is known, that which can be driven, by ascending id. */
   readonly #present: Record<DeviceKind, readonly Member[]> = { gpu: [], cpu: [] };
 
+  readonly #failures: FailureLog;
+
   constructor(parts: FleetParts) {
     this.#parts = parts;
+    this.#failures = new FailureLog(parts.clock, parts.log);
   }
 
   /** Takes in what a backend's probe found; what is already driven stays as it is. */
@@ -71,7 +75,8 @@ export class Fleet {
   async run(command: Command): Promise<Results> {
     if (command.block) return gather(this.#select(command), (device) => start(device, command));
     for (const device of this.#members(command)) {
-      start(device, command).catch((error: unknown) => this.#logFailure(command, device.id, error));
+      const what = `${command.row.name} on ${command.row.device.toUpperCase()} ${device.id}`;
+      start(device, command).catch((error: unknown) => this.#failures.tell(what, error));
     }
     return new Map();
   }
@@ -122,12 +127,6 @@ export class Fleet {
   #feed(name: string, sampler: Sampler, hz: number): PowerFeed {
     const { clock, log } = this.#parts;
     return new PowerFeed({ name, sampler, periodMs: 1000 / hz, clock, log });
-  }
-
-  #logFailure({ row }: Command, id: number, error: unknown): void {
-    this.#parts.log.warn(
-      `${row.name} on ${row.device.toUpperCase()} ${id} failed after its reply: ${messageOf(error)}`,
-    );
   }
 }
 

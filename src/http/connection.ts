@@ -1,12 +1,73 @@
-// Replies on bare sockets, where node:http has no request to answer: broken heads and connections beyond the limit.
-import { STATUS_CODES } from "node:http";
+// One client's connection: what it still waits for, and how it ends when something about it is wrong.
+import { STATUS_CODES, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ZeusdError } from "../contract/errors.ts";
 
-/** Answers what node:http could not parse, and closes. Without a status the client is gone already. */
-export function answerBrokenRequest(socket: Socket, status: number | undefined, id: string): void {
-  if (status !== undefined && socket.writable) socket.write(rawReply(status, "", id));
-  socket.destroySoon();
+/** How many requests a client may send before it has read the first reply; each costs memory. */
+const maxUnanswered = 64;
+
+export class Connection {
+  readonly #socket: Socket;
+  /** Ends of the streams on it. node:http closes no reply that waits behind another when the connection dies. */
+  readonly #closeStreams = new Set<() => void>();
+  #unanswered = 0;
+  #last: IncomingMessage | undefined;
+  #afterReplies: (() => void) | undefined;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.once("close", () => this.endStreams());
+  }
+
+  /** Takes on a request; false if the client has sent too many without reading, and is cut off. */
+  begin(incoming: IncomingMessage, response: ServerResponse): boolean {
+    if (this.#unanswered >= maxUnanswered) this.#socket.destroy();
+    if (this.#socket.destroyed) return false;
+    this.#unanswered += 1;
+    this.#last = incoming;
+    response.once("close", () => {
+      this.#unanswered -= 1;
+      if (this.#unanswered === 0) this.#afterReplies?.();
+    });
+    return true;
+  }
+
+  /** Calls `close` once: when the connection is gone, or when the daemon ends its streams. */
+  holdStream(close: () => void): void {
+    if (this.#socket.destroyed) close();
+    else this.#closeStreams.add(close);
+  }
+
+  endStreams(): void {
+    for (const close of this.#closeStreams) close();
+    this.#closeStreams.clear();
+  }
+
+  /** Closes the connection once the whole requests on it are answered, which may be at once. */
+  endWhenAnswered(): void {
+    const end = (): void => this.#socket.destroySoon();
+    if (this.#unanswered === 0 || !this.#isRequestWhole) end();
+    else this.#afterReplies ??= end;
+  }
+
+  /**
+   * Answers what node:http could not parse, and closes. What came before it is answered first; without a status the client
+   * is gone already.
+   */
+  refuseBroken(status: number | undefined, id: string): void {
+    const answer = (): void => {
+      if (status !== undefined && this.#socket.writable) this.#socket.write(rawReply(status, "", id));
+      this.#socket.destroySoon();
+    };
+    if (this.#unanswered === 0) answer();
+    else if (this.#isRequestWhole && this.#closeStreams.size === 0) this.#afterReplies ??= answer;
+    else if (this.#unanswered === 1 && this.#closeStreams.size === 0) answer();
+    else this.#socket.destroy();
+  }
+
+  get #isRequestWhole(): boolean {
+    return this.#last?.complete ?? true;
+  }
 }
 
 /** How long a refused client has to read its reply, in milliseconds. */
@@ -15,10 +76,11 @@ const lingerMs = 1_000;
 /** Tells a client that there is no room for it. What it sends meanwhile is thrown away, since a reset would lose the reply. */
 export function refuseConnection(socket: Socket, id: string): void {
   const error = new ZeusdError("too_many_connections", "Too many connections; close some, or raise --max-connections.");
+  // node:http gives a socket up to whoever listens to its data; its own listener has to go, or it would still parse and run.
   socket.removeAllListeners("data");
+  socket.on("data", () => {});
   socket.on("error", () => socket.destroy());
   socket.end(rawReply(error.status, JSON.stringify({ error: error.message, code: error.code }), id));
-  socket.resume();
   const timer = setTimeout(() => socket.destroy(), lingerMs);
   socket.once("close", () => clearTimeout(timer));
 }

@@ -1,5 +1,6 @@
 // Binds: a Unix socket without a moment of wrong permissions, or a TCP address.
-import { chmod, chown, lstat, mkdir, unlink } from "node:fs/promises";
+import { constants } from "node:fs";
+import { chmod, chown, lstat, mkdir, open, stat, unlink } from "node:fs/promises";
 import { lookup } from "node:dns/promises";
 import type { Server } from "node:http";
 import { connect, isIPv4 } from "node:net";
@@ -10,8 +11,10 @@ import type { Log } from "../contract/log.ts";
 import { osErrorText } from "../contract/os-error.ts";
 
 /** Binds and returns the address that was bound, as the `Listening on` line shows it. Throws a StartError. */
-export function listen(server: Server, listener: UnixListener | TcpListener, log: Log): Promise<string> {
-  return listener.mode === "uds" ? listenUnix(server, listener, log) : listenTcp(server, listener);
+export async function listen(server: Server, listener: UnixListener | TcpListener, log: Log): Promise<string> {
+  const address = await (listener.mode === "uds" ? listenUnix(server, listener, log) : listenTcp(server, listener));
+  server.on("error", (error) => log.warn(`Accepting a connection failed: ${osErrorText(error)}`));
+  return address;
 }
 
 /** The longest path that fits `sockaddr_un`; Node would cut a longer one and bind another file. */
@@ -26,23 +29,63 @@ async function listenUnix(server: Server, listener: UnixListener, log: Log): Pro
     );
   }
   await clearStaleSocket(path, log);
-  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => {
+  await createFolder(dirname(path)).catch((error: unknown) => {
     throw new StartError(
       `Cannot create the directory of '${path}': ${osErrorText(error)}; create it, or choose another --socket-path`,
     );
   });
   await bindClosed(server, path);
   try {
-    await chmod(path, listener.permissions);
-    // -1 leaves an owner as it is.
-    if (listener.uid !== undefined || listener.gid !== undefined)
-      await chown(path, listener.uid ?? -1, listener.gid ?? -1);
+    await handOver(listener);
   } catch (error) {
     server.close();
     const text = `Cannot set the owner or mode of '${path}': ${osErrorText(error)}; check --socket-uid, --socket-gid and --socket-permissions`;
     throw new StartError(text, { cause: error });
   }
   return path;
+}
+
+/** Like `mkdir -p`; Node's own never returns where a parent cannot be made, as under /proc. */
+async function createFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder);
+  } catch (error) {
+    if (await isFolder(folder)) return;
+    if (!isMissing(error) || dirname(folder) === folder) throw error;
+    await createFolder(dirname(folder));
+    await mkdir(folder);
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+/** Linux's O_PATH: a handle on the file itself, whatever its mode. */
+const O_PATH = 0o10_000_000;
+
+/**
+ * Gives the socket its mode, then its owner. Not by its path: whoever may write to its directory could put a link to
+ * another file there meanwhile.
+ */
+async function handOver({ path, permissions, uid, gid }: UnixListener): Promise<void> {
+  const file = await open(path, O_PATH | constants.O_NOFOLLOW);
+  try {
+    if (!(await file.stat()).isSocket()) throw new Error("it is not the socket any more");
+    const itself = `/proc/self/fd/${file.fd}`;
+    await chmod(itself, permissions);
+    // -1 leaves an owner as it is.
+    if (uid !== undefined || gid !== undefined) await chown(itself, uid ?? -1, gid ?? -1);
+  } finally {
+    await file.close();
+  }
 }
 
 /** The file is born with mode 000, so that nobody connects before it has its owner and mode. Node binds within the call. */

@@ -3,7 +3,6 @@ import { allOperations, type Row } from "../contract/operations.ts";
 import type { Guard } from "../access/guard.ts";
 import type { Claims } from "../access/token.ts";
 import type { Reply } from "./message.ts";
-import { decodeEscapes } from "./target.ts";
 import type { Wire } from "./wire/wire.ts";
 
 interface Guarded {
@@ -59,7 +58,7 @@ export function createRoutes(wires: Wires, daemonRoutes: readonly DaemonRoute[])
       const [, device, segment, name, ...more] = path.split("/");
       const row = more.length === 0 && segment ? byId.get(`${method} /${device}/{id}/${name}`) : undefined;
       if (!row || !segment) return { kind: "unknown", guard: unknownGuard(path), wire: wires.query };
-      return { kind: "operation", row, segment: decodeEscapes(segment), guard: row.group, wire: wires.path };
+      return { kind: "operation", row, segment, guard: row.group, wire: wires.path };
     },
   };
 }

@@ -3,9 +3,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from "node:net";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
-import { answerBrokenRequest, refuseConnection } from "./connection.ts";
+import { Connection, refuseConnection } from "./connection.ts";
 import type { Handle } from "./handle.ts";
-import { emptyReply, jsonReply, type EventSource, type OpenStream, type Reply } from "./message.ts";
+import { emptyReply, jsonReply, type EventSource, type Reply } from "./message.ts";
 import type { NextRequestId } from "./request-id.ts";
 import { toRequest } from "./request.ts";
 
@@ -28,48 +28,49 @@ const timeouts = { headersTimeout: 5_000, requestTimeout: 30_000, connectionsChe
 /** How long a connection may lie idle: well over the 5 s after which Python clients drop theirs, so that they never race. */
 const keepAliveTimeout = 75_000;
 
+/** How long a client may leave a reply or a stream unread before it is cut off. */
+const unreadTimeout = 120_000;
+
 export class HttpServer {
   readonly server: Server;
   readonly #parts: HttpServerParts;
+  readonly #connections = new Map<Socket, Connection>();
   readonly #streams = new Set<ServerResponse>();
-  /** The last reply on each connection: one that has begun would be garbled by an error written beside it. */
-  readonly #replies = new WeakMap<Socket, ServerResponse>();
-  readonly #sockets = new Set<Socket>();
   #stopping = false;
 
   constructor(parts: HttpServerParts) {
     this.#parts = parts;
-    const options = {
-      ...timeouts,
-      keepAliveTimeout,
-      maxHeaderSize: maxHeadBytes,
-      requireHostHeader: false,
-      keepAlive: true,
-    };
+    const limits = { keepAliveTimeout, maxHeaderSize: maxHeadBytes, requireHostHeader: false, keepAlive: true };
     const answer = (incoming: IncomingMessage, response: ServerResponse): void => {
       this.#answer(incoming, response).catch((error: unknown) => {
         parts.log.error("A reply could not be sent", { err: error });
         response.destroy();
       });
     };
-    this.server = createServer(options, answer)
-      // An expectation other than 100-continue is ignored, and a tunnel is a path that does not exist.
+    this.server = createServer({ ...timeouts, ...limits }, answer)
+      // An expectation other than 100-continue is ignored.
       .on("checkExpectation", answer)
-      .on("connect", (_, socket: Socket) => answerBrokenRequest(socket, 404, parts.nextRequestId()))
       .on("connection", (socket) => this.#admit(socket))
+      .on("connect", (_, socket: Socket) => {
+        // node:http has given the socket up here, and a tunnel is a path that does not exist.
+        socket.on("error", () => socket.destroy());
+        this.#refuseBroken(socket, 404);
+      })
       .on("clientError", (error: NodeJS.ErrnoException, socket) => {
-        const status = this.#isReplying(socket as Socket) ? undefined : brokenStatus(error);
-        answerBrokenRequest(socket as Socket, status, parts.nextRequestId());
+        this.#refuseBroken(socket as Socket, brokenStatus(error));
       });
+    this.server.timeout = unreadTimeout;
   }
 
   /** Ends all streams at once, lets the requests in flight finish, and refuses new ones; settles when none is left. */
   drain(): Promise<void> {
     this.#stopping = true;
     const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
-    for (const response of this.#streams) response.end();
-    // node:http would wait for connections that have never sent anything.
-    for (const socket of this.#sockets) if (!this.#isReplying(socket)) socket.destroySoon();
+    // node:http would wait for connections that have sent nothing, or half a request.
+    for (const connection of this.#connections.values()) {
+      connection.endStreams();
+      connection.endWhenAnswered();
+    }
     return closed;
   }
 
@@ -81,33 +82,37 @@ export class HttpServer {
   }
 
   #admit(socket: Socket): void {
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
-    if (this.#sockets.size > this.#parts.maxConnections) refuseConnection(socket, this.#parts.nextRequestId());
+    this.#connections.set(socket, new Connection(socket));
+    socket.once("close", () => this.#connections.delete(socket));
+    if (this.#connections.size > this.#parts.maxConnections) refuseConnection(socket, this.#parts.nextRequestId());
   }
 
-  #isReplying(socket: Socket): boolean {
-    return this.#replies.get(socket)?.writableEnded === false;
+  #refuseBroken(socket: Socket, status: number | undefined): void {
+    this.#connections.get(socket)?.refuseBroken(status, this.#parts.nextRequestId());
   }
 
   async #answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const connection = this.#connections.get(incoming.socket);
+    if (!connection?.begin(incoming, response)) return;
     const id = this.#parts.nextRequestId();
-    this.#replies.set(incoming.socket, response);
     const refused = this.#refusal(incoming);
     const reply = refused ?? (await this.#parts.handle(toRequest(incoming, id)));
-    if (response.destroyed) return;
+    if (response.destroyed || incoming.socket.destroyed) return;
     // After these the rest of what the client sends means nothing, or would keep the daemon from stopping.
     if (refused || reply.status === 413 || this.#stopping) response.shouldKeepAlive = false;
     if (typeof reply.body === "string") this.#send(response, reply, reply.body, id);
-    else this.#stream(response, reply, reply.body, id);
+    else this.#stream(connection, response, reply, reply.body, id);
   }
 
   /** What is refused before anyone looks at the path. */
-  #refusal(incoming: IncomingMessage): Reply | undefined {
+  #refusal({ headers, httpVersion, rawHeaders, url = "" }: IncomingMessage): Reply | undefined {
     if (this.#stopping) return refusal("stopping", "The daemon is stopping.");
-    if (incoming.rawHeaders.length > 2 * maxHeaders) return emptyReply(431);
-    if ((incoming.url?.length ?? 0) > maxTargetLength) return emptyReply(400);
-    return undefined;
+    if (rawHeaders.length > 2 * maxHeaders) return emptyReply(431);
+    if (url.length > maxTargetLength) return emptyReply(400);
+    if (httpVersion !== "1.1" && httpVersion !== "1.0") return emptyReply(400);
+    // Of another encoding nobody knows where the body ends: it must not run anything.
+    const encoding = headers["transfer-encoding"];
+    return encoding === undefined || encoding.toLowerCase() === "chunked" ? undefined : emptyReply(400);
   }
 
   #send(response: ServerResponse, reply: Reply, body: string, id: string): void {
@@ -116,13 +121,11 @@ export class HttpServer {
     response.end(body);
   }
 
-  #stream(response: ServerResponse, reply: Reply, source: EventSource, id: string): void {
-    if (this.#stopping || this.#streams.size >= this.#parts.maxStreams) {
-      const { maxStreams } = this.#parts;
-      const full = refusal(
-        "too_many_streams",
-        `All ${maxStreams} streams are taken; close one, or raise --max-streams.`,
-      );
+  #stream(connection: Connection, response: ServerResponse, reply: Reply, source: EventSource, id: string): void {
+    const { maxStreams } = this.#parts;
+    if (this.#stopping || this.#streams.size >= maxStreams) {
+      const text = `All ${maxStreams} streams are taken; close one, or raise --max-streams.`;
+      const full = refusal("too_many_streams", text);
       this.#send(response, full, String(full.body), id);
       return;
     }
@@ -131,13 +134,15 @@ export class HttpServer {
     const chunked = response.req.httpVersionMinor > 0 ? { "transfer-encoding": "chunked" } : {};
     response.writeHead(reply.status, { ...this.#head(response, reply, id), ...chunked });
     response.flushHeaders();
-    let stream: OpenStream | undefined;
-    response.once("close", () => {
-      this.#streams.delete(response);
-      stream?.close();
-    });
-    stream = source.open({ send: (text) => response.write(text) && !response.writableNeedDrain });
+    const stream = source.open({ send: (text) => response.write(text) && !response.writableNeedDrain });
     response.on("drain", () => stream.drained());
+    connection.holdStream(() => {
+      this.#streams.delete(response);
+      stream.close();
+      // A client that does not read would not read the end either.
+      if (response.writableNeedDrain) response.destroy();
+      else response.end();
+    });
   }
 
   /** Keep-alive is implicit in HTTP/1.1, and the original does not say it; to 1.0 clients it must be said. */

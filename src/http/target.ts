@@ -5,8 +5,10 @@ export interface Target {
   readonly query: string;
 }
 
-/** Takes `/path?query` or the absolute form `http://host/path?query`. */
-export function parseTarget(target: string): Target {
+/** Takes `/path?query` or the absolute form `http://host/path?query`; a fragment is no part of either. */
+export function parseTarget(sent: string): Target {
+  const hash = sent.indexOf("#");
+  const target = hash < 0 ? sent : sent.slice(0, hash);
   const origin = target.startsWith("/") ? target : target.replace(/^https?:\/\/[^/?#]*/i, "") || "/";
   const mark = origin.indexOf("?");
   const path = mark < 0 ? origin : origin.slice(0, mark);
@@ -22,14 +24,5 @@ function decodePath(path: string): string {
     return decodeURIComponent(path.replace(protectedEscapes, "%25$1"));
   } catch {
     return path;
-  }
-}
-
-/** Decodes what can be decoded; what is no valid escape stays as it is. */
-export function decodeEscapes(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
   }
 }

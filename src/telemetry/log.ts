@@ -33,7 +33,16 @@ function asText(json: string): string {
   const { time, level, text, err, ...fields } = JSON.parse(json) as Record<string, unknown>;
   const rest = Object.entries(fields).map(([name, value]) => ` ${name}=${asField(value)}`);
   const stack = typeof err === "object" && err !== null && "stack" in err ? `\n${String(err.stack)}` : "";
-  return `${String(time)} ${String(level).toUpperCase().padStart(5)} ${String(text)}${rest.join("")}${stack}\n`;
+  const line = `${String(time)} ${String(level).toUpperCase().padStart(5)} ${String(text)}${rest.join("")}`;
+  return `${line.replace(controls, escape)}${stack}\n`;
+}
+
+/** What a client sent may stand in a line; it must neither begin another nor move the cursor. */
+// oxlint-disable-next-line no-control-regex -- these are what it is about
+const controls = /[\u0000-\u001f\u007f-\u009f]/g;
+
+function escape(control: string): string {
+  return `\\x${control.charCodeAt(0).toString(16).padStart(2, "0")}`;
 }
 
 function asField(value: unknown): string {

@@ -5,7 +5,7 @@ import { parseTarget } from "../../src/http/target.ts";
 
 /** What a target can be made of, whole and broken. */
 const escapes = "%74 %2F %2f %25 %252f %2B %2b %3F %00 %C3%A9 %C3 %FF % %2 %zz %% %u0074".split(" ");
-const pieces = [..."/az09_.-~!$&'()*+,;=:@?# \"<>\\^`{|}é", ...escapes];
+const pieces = [..."/az09_.-~!$&'()*+,;=:@? \"<>\\^`{|}é", ...escapes];
 const path = fc.array(fc.constantFrom(...pieces.filter((piece) => piece !== "?"))).map((parts) => `/${parts.join("")}`);
 const query = fc.array(fc.constantFrom(...pieces)).map((parts) => parts.join(""));
 const plainPath = fc.stringMatching(/^(\/[a-z0-9_]{0,8}){1,4}$/);
@@ -46,6 +46,12 @@ it("what follows the first question mark is the query, untouched", () => {
       expect(parseTarget(`${text}?${rest}`)).toEqual({ path: parseTarget(text).path, query: rest });
     }),
   );
+});
+
+it("a fragment is no part of either", () => {
+  expect(parseTarget("/time#x")).toEqual({ path: "/time", query: "" });
+  expect(parseTarget("/a?b#c?d")).toEqual({ path: "/a", query: "b" });
+  expect(parseTarget("/a%23b").path).toBe("/a#b");
 });
 
 it("an escaped question mark belongs to the path", () => {

@@ -48,7 +48,7 @@ export class NvmlAnswer extends Error {
 }
 
 export function codeError(question: string, code: number): ZeusdError {
-  const text = texts[code] ?? `unexpected enum variant value: ${code}`;
+  const text = texts[code] ?? `unexpected enum variant value: ${code >>> 0}`;
   return nvmlError(codes[code] ?? "driver_error", text, new NvmlAnswer(question, `code ${code}`, code));
 }
 

@@ -29,11 +29,17 @@ export function parseFlatJson(text: string): FlatJson {
 
 const token = /"(?:[^"\\]|\\.)*"|[{}[\]]|[^\s{}[\],:"]+/gs;
 
+/** Far more than any body needs; a body of millions would hold up everybody else. */
+const maxTokens = 10_000;
+
 /** The keys and values at the first level of a text that is known to be JSON; of what is nested, the opening bracket. */
 function topLevelValues(text: string): readonly Raw[] {
   const values: Raw[] = [];
   let depth = 0;
+  let tokens = 0;
   for (const [part] of text.matchAll(token)) {
+    tokens += 1;
+    if (tokens > maxTokens) throw new SyntaxError("too many values");
     const closes = part === "}" || part === "]";
     if (depth === 1 && !closes) values.push(part);
     if (closes) depth -= 1;
@@ -58,7 +64,7 @@ function syntaxText(text: string, error: unknown): string {
 
 /** What a raw value is, in the words of the original's parser: ``integer `1` ``, ``string "a"``, `null`, … */
 export function describeRaw(raw: Raw): string {
-  if (raw.startsWith('"')) return `string ${raw}`;
+  if (raw.startsWith('"')) return `string ${JSON.stringify(JSON.parse(raw))}`;
   if (raw === "true" || raw === "false") return `boolean \`${raw}\``;
   if (raw === "null") return "null";
   if (raw.startsWith("{")) return "map";
@@ -68,12 +74,14 @@ export function describeRaw(raw: Raw): string {
 
 /** Integers that need more than 64 bits are read as floating point, and so is `-0`. */
 export function isInteger(raw: Raw): boolean {
-  if (!/^-?\d+$/.test(raw) || raw === "-0") return false;
+  // 64 bits have at most 20 characters, and JSON has no leading zeros.
+  if (raw.length > 20 || !/^-?\d+$/.test(raw) || raw === "-0") return false;
   const value = BigInt(raw);
   return value >= -(2n ** 63n) && value < 2n ** 64n;
 }
 
 function floatText(value: number): string {
+  if (Math.abs(value) >= 1e16) return value.toExponential().replace("e+", "e");
   const text = String(value);
   return /^-?\d+$/.test(text) ? `${Object.is(value, -0) ? "-0" : text}.0` : text;
 }

@@ -51,7 +51,7 @@ function decodeFields(row: Row, body: FlatJson): Readonly<Record<string, Value>>
   const names = Object.keys(fields);
   if (body.kind === "scalar")
     throw unreadable(`invalid type: ${describeRaw(body.raw)}, expected struct ${structName(row)}`);
-  const entries = body.kind === "object" ? body.entries : inOrder(row, names, body.items);
+  const entries = body.kind === "object" ? body.entries : inOrder(names, body.items);
   const values: Record<string, Value> = {};
   for (const [name, raw] of entries) {
     if ((promises as readonly string[]).includes(name)) {
@@ -62,6 +62,7 @@ function decodeFields(row: Row, body: FlatJson): Readonly<Record<string, Value>>
     if (Object.hasOwn(values, name)) throw unreadable(`duplicate field \`${name}\``);
     values[name] = decodeValue(raw, field);
   }
+  if (body.kind === "array") checkLength(row, names.length, body.items.length);
   for (const name of names) if (!Object.hasOwn(values, name)) throw unreadable(`missing field \`${name}\``);
   return values;
 }
@@ -72,13 +73,15 @@ function fieldsOf(row: Row): Readonly<Record<string, Pick<Field, "type">>> {
 }
 
 /** The values of an array stand for the fields in the order of their declaration. */
-function inOrder(row: Row, names: readonly string[], items: readonly Raw[]): readonly (readonly [string, Raw])[] {
-  if (items.length > names.length) throw unreadable("trailing characters");
-  if (items.length < names.length) {
-    const expected = `struct ${structName(row)} with ${names.length} element${names.length === 1 ? "" : "s"}`;
-    throw unreadable(`invalid length ${items.length}, expected ${expected}`);
-  }
-  return items.map((raw, index) => [names[index] ?? "", raw]);
+function inOrder(names: readonly string[], items: readonly Raw[]): readonly (readonly [string, Raw])[] {
+  return names.slice(0, items.length).map((name, index) => [name, items[index] ?? "null"]);
+}
+
+function checkLength(row: Row, expected: number, length: number): void {
+  if (length > expected) throw unreadable("trailing characters");
+  if (length === expected) return;
+  const elements = `${expected} element${expected === 1 ? "" : "s"}`;
+  throw unreadable(`invalid length ${length}, expected struct ${structName(row)} with ${elements}`);
 }
 
 function decodeValue(raw: Raw, field: Pick<Field, "type">): Value {

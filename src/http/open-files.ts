@@ -1,0 +1,18 @@
+// The limit on open files: each connection is one, and the counters and the driver need some as well.
+import { readFile } from "node:fs/promises";
+import type { Log } from "../contract/log.ts";
+
+/** How many open files are left to everything but connections. */
+const reserve = 128;
+
+/** As many connections as are wanted, or, with a warning, as many as the limit has room for. */
+export async function fittingConnections(wanted: number, log: Log): Promise<number> {
+  const limits = await readFile("/proc/self/limits", "utf8").catch(() => "");
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(limits) ?? [];
+  if (soft === undefined || Number(soft) - reserve >= wanted) return wanted;
+  const room = Math.max(1, Number(soft) - reserve);
+  log.warn(
+    `Only ${room} connections fit the limit of ${soft} open files: raise it (ulimit -n) or lower --max-connections`,
+  );
+  return room;
+}
