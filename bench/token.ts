@@ -29,4 +29,6 @@ for (let round = 0; round < rounds; round += 1) {
   const known = await measure({ enabledGroups: apiGroups, tokens });
   differences.push(known - without);
 }
-console.log(`a known token costs ${median(differences).toFixed(2)} µs a request (median of ${rounds} paired rounds of ${requests})`);
+console.log(
+  `a known token costs ${median(differences).toFixed(2)} µs a request (median of ${rounds} paired rounds of ${requests})`,
+);

@@ -21,7 +21,7 @@ work=$(mktemp -d)
 daemon=
 trap '[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-# Exposure of the unit in tenths; the original's bounds are part of protocol 11.
+# The unit's exposure as systemd counts it: 0 is none, 10 is all.
 tight_enough() {
   local score
   score=$(systemd-analyze security --offline=true packaging/systemd/zeusd.service | sed -n 's/.*exposure level[^:]*: \([0-9.]*\).*/\1/p')

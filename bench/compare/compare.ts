@@ -2,45 +2,53 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { canFakePowercap, startDaemon, type Daemon } from "./daemon.ts";
-import { differences, summary, type Difference, type Outcome } from "./difference.ts";
+import { commandCases } from "./command-line-cases.ts";
+import { runCase, type CommandCase, type Notes } from "./command-line.ts";
+import { canFakePowercap, startDaemon, type Daemon, type Version } from "./daemon.ts";
+import { differences, summary, type Compared } from "./difference.ts";
 import type { Exchange } from "./exchange.ts";
-import { intended } from "./intended.ts";
+import { ruleFor } from "./intended.ts";
+import { createReport } from "./report.ts";
 import { suites, type Suite } from "./suites.ts";
 
 const [originals = "", ours = "", ...words] = process.argv.slice(2);
-const verbose = words.includes("--verbose");
 const wanted = words.filter((word) => !word.startsWith("--"));
-const count = { equal: 0, intended: 0, different: 0 };
-const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const isWanted = (name: string): boolean => wanted.length === 0 || wanted.some((word) => name.includes(word));
+const report = createReport(words.includes("--verbose"), (line) => process.stdout.write(`${line}\n`));
 
 const folder = mkdtempSync(join(tmpdir(), "zeusd-compare-"));
-try {
-  for (const suite of suites.filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)))) {
-    if (suite.cpus && !canFakePowercap()) say(`${suite.name}: skipped, since /sys/class cannot be replaced here`);
-    else await compareSuite(suite);
-  }
-} finally {
-  rmSync(folder, { recursive: true });
+process.once("exit", () => rmSync(folder, { recursive: true }));
+const canMount = canFakePowercap();
+for (const suite of suites.filter(({ name }) => isWanted(name))) {
+  if (suite.cpus && !canMount) report.skip(suite.name, "/sys/class cannot be replaced here");
+  else await compareSuite(suite);
 }
-say(`${count.equal} equal, ${count.intended} intended, ${count.different} different`);
-process.exitCode = count.different > 0 ? 1 : 0;
+for (const one of commandCases.filter((candidate) => isWanted(`command line: ${nameOf(candidate)}`))) {
+  if (one.mounts && !canMount) report.skip(`command line: ${nameOf(one)}`, "nothing can be mounted here");
+  else await compareCommand(one);
+}
+process.exitCode = report.end(wanted.length === 0) ? 0 : 1;
+
+/** The words that start the original and ours. */
+function programs(version: Version): { readonly original: readonly string[]; readonly ours: readonly string[] } {
+  return { original: [join(originals, version, "bin/zeusd")], ours: [process.execPath, ours] };
+}
 
 async function compareSuite(suite: Suite): Promise<void> {
-  const binary = join(originals, suite.version, "bin/zeusd");
-  const pair = await startPair(suite, [binary], [process.execPath, ours]);
+  const pair = await startPair(suite);
   try {
-    for (const exchange of suite.exchanges) report(suite, exchange, await compareExchange(pair, exchange));
+    for (const exchange of suite.exchanges) report.add(await compareExchange(pair, suite.name, exchange));
   } finally {
     await Promise.all(pair.map((daemon) => daemon.stop()));
   }
 }
 
-async function startPair(suite: Suite, ...programs: readonly [readonly string[], readonly string[]]): Promise<Daemon[]> {
+async function startPair(suite: Suite): Promise<readonly Daemon[]> {
   const place = mkdtempSync(join(folder, "suite-"));
+  const { original, ours: mine } = programs(suite.version);
   const started = await Promise.allSettled([
-    startDaemon(programs[0], join(place, "original"), suite),
-    startDaemon(programs[1], join(place, "ours"), suite),
+    startDaemon(original, join(place, "original"), suite),
+    startDaemon(mine, join(place, "ours"), suite),
   ]);
   const daemons = started.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
   const failed = started.find((result) => result.status === "rejected");
@@ -49,39 +57,36 @@ async function startPair(suite: Suite, ...programs: readonly [readonly string[],
   throw failed.reason;
 }
 
-interface Result {
-  readonly outcomes: readonly [original: Outcome, ours: Outcome];
-  readonly found: readonly Difference[];
-}
-
 /** What differs is asked once more with more patience, since only the clock may have been at fault. */
-async function compareExchange(pair: readonly Daemon[], exchange: Exchange): Promise<Result> {
+async function compareExchange(pair: readonly Daemon[], suite: string, exchange: Exchange): Promise<Compared> {
   for (const thorough of [false, true]) {
     const [original, mine] = await Promise.all(pair.map((daemon) => daemon.ask(exchange, thorough)));
     if (!original || !mine) throw new Error("two daemons are needed");
     const found = differences(original, mine);
-    if (found.length === 0 || thorough) return { outcomes: [original, mine], found };
+    const compared = { suite, name: exchange.name, original: summary(original), ours: summary(mine), found };
+    if (found.length === 0 || thorough || ruleFor(compared)) return compared;
   }
   throw new Error("unreachable");
 }
 
-function report({ name: suite }: Suite, { name }: Exchange, { outcomes, found }: Result): void {
-  const [original = "", mine = ""] = outcomes.map(summary);
-  const rule = intended.find((one) => fits(one.name, name) && fits(one.original, original) && fits(one.ours, mine));
-  if (found.length === 0) {
-    count.equal += 1;
-    if (verbose) say(`= ${suite}: ${name}: ${original}`);
-  } else if (rule) {
-    count.intended += 1;
-    if (verbose) say(`~ ${suite}: ${name}: ${original} | ours ${mine} | ${rule.reason}`);
-  } else {
-    count.different += 1;
-    const what = found.map((one) => `${one.what}: ${one.original} | ours ${one.ours}`).join("; ");
-    say(`! ${suite}: ${name}: ${what} (original: ${original} | ours: ${mine})`);
-  }
+function nameOf({ name, args }: CommandCase): string {
+  return name ?? args.map((word) => word || "''").join(" ");
 }
 
-function fits(pattern: string | RegExp | undefined, text: string): boolean {
-  if (pattern === undefined) return true;
-  return typeof pattern === "string" ? pattern === text : pattern.test(text);
+async function compareCommand(one: CommandCase): Promise<void> {
+  const { version = "0.5.0" } = one;
+  const place = mkdtempSync(join(folder, "command-"));
+  const run = (which: "original" | "ours"): Promise<Notes> =>
+    runCase(which, programs(version), one, join(place, which));
+  const [original, mine] = await Promise.all([run("original"), run("ours")]);
+  const differing = Object.keys(original).filter((what) => original[what] !== mine[what]);
+  const found = differing.map((what) => ({ what, original: original[what] ?? "", ours: mine[what] ?? "" }));
+  const shown = [original, mine].map((notes) => Object.values(notes).filter(Boolean).join(" | "));
+  report.add({
+    suite: `command line ${version}`,
+    name: nameOf(one),
+    original: shown[0] ?? "",
+    ours: shown[1] ?? "",
+    found,
+  });
 }

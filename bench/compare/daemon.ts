@@ -1,14 +1,14 @@
 // One daemon, the original or ours, over a driver and a powercap tree of its own that break when told to.
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { mkdirSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, type ChildProcess, type SpawnOptions } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import type { NetConnectOpts } from "node:net";
 import { dirname, join } from "node:path";
 import { buildNvmlStub, nvmlFile } from "../../test/stub/build.ts";
+import { startProgram } from "./children.ts";
 import type { Outcome } from "./difference.ts";
 import { perform, type Exchange } from "./exchange.ts";
 
-export const versions = ["0.5.0", "0.2.0", "0.1.0"] as const;
-export type Version = (typeof versions)[number];
+export type Version = "0.5.0" | "0.2.0" | "0.1.0";
 
 /** How both daemons are started. */
 export interface Setup {
@@ -19,6 +19,8 @@ export interface Setup {
   readonly signingKey?: Buffer;
   /** Show them a powercap tree of ours at the usual place. */
   readonly cpus?: boolean;
+  /** Streams are opened: the original goes on polling when they are closed, so readings of power say nothing. */
+  readonly streams?: boolean;
 }
 
 export interface Daemon {
@@ -55,7 +57,7 @@ export function canFakePowercap(): boolean {
 }
 
 /** The words that start a program whose /sys/class is that folder. */
-export const underTree = (tree: string, words: readonly string[]): readonly string[] => [
+const underTree = (tree: string, words: readonly string[]): readonly string[] => [
   ...["unshare", "-m", "sh", "-c", 'mount --bind "$0" /sys/class && exec "$@"', tree],
   ...words,
 ];
@@ -78,13 +80,13 @@ export function driverEnv(folder: string, more: Readonly<Record<string, string>>
 
 /** `program` is the words that start it, without arguments. */
 export async function startDaemon(program: readonly string[], folder: string, setup: Setup): Promise<Daemon> {
-  const { version, args = [], env = {}, mode = "uds", signingKey, cpus = false } = setup;
+  const { version, args = [], env = {}, mode = "uds", signingKey, cpus = false, streams = false } = setup;
   mkdirSync(folder, { recursive: true });
   const socket = join(folder, "zeusd.sock");
   const tree = join(folder, "class");
   const write = (path: string, text: string | undefined): void => {
     const file = join(tree, "powercap/intel-rapl", path);
-    if (text === undefined) return rmSync(file);
+    if (text === undefined) return rmSync(file, { force: true });
     mkdirSync(dirname(file), { recursive: true });
     writeFileSync(file, text);
   };
@@ -96,10 +98,11 @@ export async function startDaemon(program: readonly string[], folder: string, se
     writeFileSync(join(folder, "key"), signingKey, { mode: 0o600 });
     words.push("--signing-key-path", join(folder, "key"));
   }
-  const [command = "", ...rest] = cpus ? underTree(tree, words) : words;
   const log = join(folder, "log");
   const output = openSync(log, "w");
-  const child = spawn(command, rest, { env: driverEnv(folder, env), stdio: ["ignore", output, output] });
+  const options = { env: driverEnv(folder, env), stdio: ["ignore", output, output] } satisfies SpawnOptions;
+  const child = startProgram(cpus ? underTree(tree, words) : words, options);
+  closeSync(output);
   const listening = await lineOf(child, log, /Listening on (\S+)/);
   const to: NetConnectOpts = mode === "uds" ? { path: socket } : { host: "127.0.0.1", port: portOf(listening) };
 
@@ -117,10 +120,9 @@ export async function startDaemon(program: readonly string[], folder: string, se
       for (const [path, text] of Object.entries(exchange.files ?? {})) write(path, text);
       const before = callsIn(calls).length;
       const answer = await perform(to, exchange, thorough);
-      if (exchange.events !== undefined) return { ...answer, calls: [] };
       await new Promise((resolve) => setTimeout(resolve, thorough ? 200 : 4));
-      for (const path of Object.keys(exchange.files ?? {})) write(path, powercap[path] ?? "");
-      return { ...answer, calls: callsIn(calls).slice(before).toSorted() };
+      const asked = callsIn(calls).slice(before);
+      return { ...answer, calls: asked.filter((line) => !streams || !polled.test(line)).toSorted() };
     },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return;
@@ -132,8 +134,8 @@ export async function startDaemon(program: readonly string[], folder: string, se
 }
 
 /** Waits for a line of a program's log; throws with the log when the program ends before. */
-export async function lineOf(child: ChildProcess, log: string, line: RegExp): Promise<string> {
-  for (const end = Date.now() + 10_000; Date.now() < end; ) {
+async function lineOf(child: ChildProcess, log: string, line: RegExp): Promise<string> {
+  for (const end = Date.now() + 10_000; Date.now() < end;) {
     const found = line.exec(readFileSync(log, "utf8"));
     if (found) return found[1] ?? "";
     if (child.exitCode !== null) break;
@@ -147,6 +149,8 @@ const portOf = (address: string): number => Number(address.slice(address.lastInd
 
 /** What is asked at the start only, or again while a daemon looks for GPUs. */
 const startUp = /^nvml(Init|Shutdown|ErrorString|System|DeviceGet(Count|Handle|Name|UUID|PciInfo|Index|Architecture))/;
+
+const polled = /^nvmlDeviceGet(FieldValues|PowerUsage)/;
 
 function callsIn(path: string): readonly string[] {
   const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);

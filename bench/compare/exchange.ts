@@ -12,7 +12,7 @@ export interface Exchange {
   readonly events?: number;
   /** Rules for the stub of NVML that hold during the exchange. */
   readonly faults?: readonly string[];
-  /** Files of the powercap tree that are written before, and put back after; undefined removes one. */
+  /** Files of the powercap tree that are written before; undefined removes one. */
   readonly files?: Readonly<Record<string, string | undefined>>;
   /** How long to wait for the replies, in milliseconds (3000). */
   readonly patience?: number;
@@ -120,7 +120,7 @@ function parseBody(text: string, status: number, headers: ReadonlyMap<string, st
 
 function parseChunks(text: string): Body {
   const chunks: string[] = [];
-  for (let rest = text; ; ) {
+  for (let rest = text; ;) {
     const mark = rest.indexOf("\r\n");
     const bytes = Number.parseInt(rest.slice(0, mark), 16);
     const end = mark + 2 + bytes + 2;

@@ -1,4 +1,4 @@
-// HTTP itself: paths, methods, heads, bodies, versions and connections (protocol 3.1).
+// HTTP itself: paths, methods, heads, bodies, versions and connections.
 import type { Exchange } from "./exchange.ts";
 import { get, post, raw, request, words } from "./requests.ts";
 
@@ -27,7 +27,13 @@ const lines = [
   ...["Transfer-Encoding: chunked\r\nContent-Length: 0", "Transfer-Encoding: x", "Transfer-Encoding:", "TE: trailers"],
   ...["Host: y", "Host:", "Host: a b", "Host: evil.example", "X", ": x", "X : y", "X: a\r\n b", " X: y", "X: \u{1}"],
   ...["X: a\tb", "X:", "X:y", "X: \u{e9}", "X@: y", "X(: y", "X: y\u{0}", "Accept-Encoding: gzip, deflate, br, zstd"],
-  ...["Accept: text/event-stream", "Range: bytes=0-1", "If-None-Match: *", "If-Modified-Since: x", "X-HTTP-Method-Override: POST"],
+  ...[
+    "Accept: text/event-stream",
+    "Range: bytes=0-1",
+    "If-None-Match: *",
+    "If-Modified-Since: x",
+    "X-HTTP-Method-Override: POST",
+  ],
   ...["Cookie: a=b", "Authorization: Bearer x", "Authorization:", "Via: x", "X-Request-Id: mine", "Content-Type: ///"],
 ];
 const many = (count: number): string => Array.from({ length: count }, (_, index) => `x${index}: y\r\n`).join("");
@@ -89,13 +95,21 @@ export const httpRequests: readonly Exchange[] = [
     replies: 2,
   },
   {
-    ...raw("a chunked body with a trailer", `${time}Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n${time}\r\n`),
+    ...raw(
+      "a chunked body with a trailer",
+      `${time}Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\n\r\n${time}\r\n`,
+    ),
     replies: 2,
   },
   raw("a broken chunk", `POST ${limit} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n`),
   raw("chunk extensions", `POST ${limit} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\n\r\n`),
   {
-    ...raw("100-continue with a body", `POST ${limit} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n`, 50, "x"),
+    ...raw(
+      "100-continue with a body",
+      `POST ${limit} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n`,
+      50,
+      "x",
+    ),
     replies: 2,
   },
 ];

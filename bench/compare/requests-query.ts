@@ -1,4 +1,4 @@
-// The query wire of 0.5.0: endpoints, decoding and refusals (protocol 3.3 to 3.6, appendix A).
+// The query wire of 0.5.0: endpoints, decoding and refusals.
 import type { Exchange } from "./exchange.ts";
 import { get, post, raw, words } from "./requests.ts";
 
@@ -67,10 +67,13 @@ const cpuQueries = [
 const limit = "/gpu/set_power_limit?gpu_ids=0&power_limit_mw=200000&block=true";
 const withBody = (name: string, head: string, body: string): Exchange =>
   raw(`a write with ${name}`, `POST ${limit} HTTP/1.1\r\nHost: x\r\n${head}\r\n${body}`);
-const write = (path: string, list: string): string => `/gpu/${path.replace("?", `?gpu_ids=${list}&`)}`.replace(/&$/, "");
+const write = (path: string, list: string): string =>
+  `/gpu/${path.replace("?", `?gpu_ids=${list}&`)}`.replace(/&$/, "");
 
 export const queryRequests: readonly Exchange[] = [
-  ...words("/discover /discover?x=1 /time /time?x=%FF /auth/whoami /auth/whoami?x=1 /auth/x /auth").map((to) => get(to)),
+  ...words("/discover /discover?x=1 /time /time?x=%FF /auth/whoami /auth/whoami?x=1 /auth/x /auth").map((to) =>
+    get(to),
+  ),
   ...reads.flatMap((read) => ["", ...readQueries].map((query) => get(`/gpu/${read}${query}`))),
   ...reads.map((read) => post(`/gpu/${read}`)),
   ...writes.flatMap((path) => ["true", "false"].map((block) => post(`${write(path, "0,1")}&block=${block}`))),
@@ -82,13 +85,21 @@ export const queryRequests: readonly Exchange[] = [
   ),
   ...["", "9", "abc", "0,"].map((list) => post(`/gpu/reset_gpu_locked_clocks?gpu_ids=${list}&block=true`)),
   ...numbers.map((value) => post(`/gpu/set_power_limit?gpu_ids=0&power_limit_mw=${value}&block=true`)),
-  ...numbers.map((value) => post(`/gpu/set_gpu_locked_clocks?gpu_ids=0&min_clock_mhz=${value}&max_clock_mhz=1410&block=true`)),
+  ...numbers.map((value) =>
+    post(`/gpu/set_gpu_locked_clocks?gpu_ids=0&min_clock_mhz=${value}&max_clock_mhz=1410&block=true`),
+  ),
   ...booleans.map((value) => post(`/gpu/set_power_limit?gpu_ids=0&power_limit_mw=200000&block=${value}`)),
   ...booleans.map((value) => post(`/gpu/set_persistence_mode?gpu_ids=0&enabled=${value}&block=true`)),
   ...queries.map((query) => post(`/gpu/set_power_limit?${query}`)),
   ...queries.map((query) => get(`/gpu/get_power?${query}`)),
-  ...clocks.flatMap((query) => [post(`/gpu/set_gpu_locked_clocks?${query}`), post(`/gpu/set_mem_locked_clocks?${query}`)]),
-  ...short.flatMap((query) => [post(`/gpu/reset_mem_locked_clocks?${query}`), post(`/gpu/set_persistence_mode?${query}`)]),
+  ...clocks.flatMap((query) => [
+    post(`/gpu/set_gpu_locked_clocks?${query}`),
+    post(`/gpu/set_mem_locked_clocks?${query}`),
+  ]),
+  ...short.flatMap((query) => [
+    post(`/gpu/reset_mem_locked_clocks?${query}`),
+    post(`/gpu/set_persistence_mode?${query}`),
+  ]),
   withBody("no content length", "", ""),
   withBody("a JSON body", "Content-Type: application/json\r\nContent-Length: 15\r\n", '{"block":false}'),
   withBody("a chunked body", "Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n"),

@@ -1,4 +1,4 @@
-// Streams: their heads, first events and refusals (protocol 5).
+// Streams: their heads, first events and refusals.
 import type { Exchange } from "./exchange.ts";
 import { get, raw, words } from "./requests.ts";
 
@@ -7,7 +7,10 @@ const refused = words(`
   ?gpu_ids= ?gpu_ids=0, ?gpu_ids=abc ?gpu_ids=0,9 ?gpu_ids=5,4,0 ?gpu_ids=-1 ?x=1 ?gpu_ids=0&gpu_ids=1 ?cpu_ids=0 ?block=true`);
 
 export const streamRequests: readonly Exchange[] = [
-  ...gpu.map((query) => ({ ...get(`/gpu/stream_power${query}`), events: query.includes("1") || query === "?" ? 2 : 1 })),
+  ...gpu.map((query) => ({
+    ...get(`/gpu/stream_power${query}`),
+    events: query.includes("1") || query === "?" ? 2 : 1,
+  })),
   ...refused.map((query) => get(`/gpu/stream_power${query}`)),
   ...refused.map((query) => get(`/cpu/stream_power${query.replaceAll("gpu", "gpu_").replaceAll("gpu__", "cpu_")}`)),
   { ...get("/cpu/stream_power"), events: 2 },

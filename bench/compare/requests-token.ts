@@ -1,4 +1,4 @@
-// Tokens, scopes and API groups (protocol 3.7 and 10).
+// Tokens, scopes and API groups.
 import type { Exchange } from "./exchange.ts";
 import { get, post, raw, words } from "./requests.ts";
 import { base64url, everything, header, key, sign, signParts, soon } from "./tokens.ts";
@@ -9,7 +9,7 @@ const full = sign(user);
 const [head = "", claims = "", signature = ""] = full.split(".");
 
 const bearer = (token: string): readonly string[] => [`Authorization: Bearer ${token}`];
-const with_ = (name: string, token: string): Exchange => get("/auth/whoami", { name, headers: bearer(token) });
+const whoami = (name: string, token: string): Exchange => get("/auth/whoami", { name, headers: bearer(token) });
 const limit = (path: string): string => `${path}?gpu_ids=0&power_limit_mw=200000&block=true`;
 
 /** Claims by what is odd about them. */
@@ -46,7 +46,7 @@ const odd: Readonly<Record<string, unknown>> = {
   "aud object": { ...user, aud: {} },
   "nbf ahead": { ...user, nbf: soon() },
   "nbf text": { ...user, nbf: "x" },
-  "iss": { ...user, iss: "x" },
+  iss: { ...user, iss: "x" },
   "iss number": { ...user, iss: 1 },
   "iat text": { ...user, iat: "x" },
   "unknown claims": { ...user, x: { y: [1] } },
@@ -78,12 +78,12 @@ const heads: Readonly<Record<string, unknown>> = {
   "no typ": { alg: "HS256" },
   "another typ": { typ: "x", alg: "HS256" },
   "typ number": { typ: 1, alg: "HS256" },
-  "kid": { ...header, kid: "x" },
-  "crit": { ...header, crit: ["x"] },
+  kid: { ...header, kid: "x" },
+  crit: { ...header, crit: ["x"] },
   "crit known": { ...header, crit: ["b64"], b64: true },
   "b64 false": { ...header, b64: false, crit: ["b64"] },
   "an unknown header": { ...header, x: 1 },
-  "jku": { ...header, jku: "http://x/" },
+  jku: { ...header, jku: "http://x/" },
   "a header that is no JSON": "{",
   "a header that is a list": "[]",
   "a header with alg twice": '{"alg":"none","alg":"HS256"}',
@@ -118,7 +118,7 @@ const texts: Readonly<Record<string, string>> = {
   "a blank before": ` ${full}`,
   "a blank after": `${full} `,
   "a blank within": `${head}. ${claims}.${signature}`,
-  "quotes": `"${full}"`,
+  quotes: `"${full}"`,
 };
 const schemes: Readonly<Record<string, string>> = {
   "lower case": `bearer ${full}`,
@@ -128,10 +128,10 @@ const schemes: Readonly<Record<string, string>> = {
   "no blank": `Bearer${full}`,
   "no token": "Bearer",
   "a blank only": "Bearer ",
-  "Basic": "Basic YTpi",
+  Basic: "Basic YTpi",
   "the token only": full,
   "two tokens": `Bearer ${full}, Bearer ${full}`,
-  "parameters": `Bearer ${full}; a=b`,
+  parameters: `Bearer ${full}; a=b`,
   "another script": "Bearer \u{e9}",
 };
 
@@ -139,7 +139,7 @@ const open = words("/discover /time /discover/ /time/ /%74ime /%64iscover /disco
 const closed = words(`
   /x / /gpu /gpu/ /gpu/x /gpu/set_x /gpu/reset_x /cpu /cpu/x /auth /auth/ /auth/x /auth/whoami /auth/whoami/ /gpu/get_power
   /gpu/stream_power /cpu/get_power /gpu/get_power_limit?x=1 /auth/whoami?x=1 /AUTH/whoami /GPU/get_power /gpu/SET_x //gpu/x`);
-const scoped = { "gpu-read": ["gpu-read"], "gpu-control": ["gpu-control"], "cpu-read": ["cpu-read"], "no": [] };
+const scoped = { "gpu-read": ["gpu-read"], "gpu-control": ["gpu-control"], "cpu-read": ["cpu-read"], no: [] };
 
 const guarded = [...open, ...closed].flatMap((path) => [
   get(path),
@@ -149,15 +149,16 @@ const guarded = [...open, ...closed].flatMap((path) => [
   ),
 ]);
 const writes = Object.entries(scoped).flatMap(([scope, scopes]) =>
-  words("/gpu/set_power_limit /gpu/reset_x /gpu/%73et_power_limit /%67pu/set_power_limit /gpu/0/set_power_limit").map((path) =>
-    post(limit(path), { name: `POST ${path} with ${scope} scope`, headers: bearer(sign({ sub: "anna", scopes })) }),
+  words("/gpu/set_power_limit /gpu/reset_x /gpu/%73et_power_limit /%67pu/set_power_limit /gpu/0/set_power_limit").map(
+    (path) =>
+      post(limit(path), { name: `POST ${path} with ${scope} scope`, headers: bearer(sign({ sub: "anna", scopes })) }),
   ),
 );
 
 export const tokenRequests: readonly Exchange[] = [
-  ...Object.entries(odd).map(([name, value]) => with_(`claims: ${name}`, sign(value))),
-  ...Object.entries(heads).map(([name, value]) => with_(`head: ${name}`, sign(user, { head: value }))),
-  ...Object.entries(texts).map(([name, token]) => with_(`token: ${name}`, token)),
+  ...Object.entries(odd).map(([name, value]) => whoami(`claims: ${name}`, sign(value))),
+  ...Object.entries(heads).map(([name, value]) => whoami(`head: ${name}`, sign(user, { head: value }))),
+  ...Object.entries(texts).map(([name, token]) => whoami(`token: ${name}`, token)),
   ...Object.entries(schemes).map(([name, value]) =>
     get("/auth/whoami", { name: `scheme: ${name}`, headers: [`Authorization: ${value}`] }),
   ),
@@ -165,15 +166,18 @@ export const tokenRequests: readonly Exchange[] = [
   get("/auth/whoami", { name: "two headers, the first wrong", headers: [...bearer("x"), ...bearer(full)] }),
   raw("header name in lower case", `GET /auth/whoami HTTP/1.1\r\nauthorization: Bearer ${full}\r\n\r\n`),
   get(`/auth/whoami?access_token=${full}`, { name: "a token in the query" }),
-  ...guarded,
-  ...writes,
   post("/auth/whoami", { name: "POST /auth/whoami", headers: bearer(full) }),
   get("/gpu/get_power?gpu_ids=", { name: "a bad query", headers: bearer(full) }),
 ];
 
+/** Who may do what, with which scope. */
+export const guardRequests: readonly Exchange[] = [...guarded, ...writes];
+
 /** Some groups are off; the rest goes on. */
 export const groupRequests: readonly Exchange[] = [
   ...[...open, ...closed].map((path) => ({ ...get(path), events: 1 })),
-  ...words("/gpu/set_power_limit /gpu/reset_x /gpu/%73et_power_limit /%67pu/set_power_limit").map((path) => post(limit(path))),
+  ...words("/gpu/set_power_limit /gpu/reset_x /gpu/%73et_power_limit /%67pu/set_power_limit").map((path) =>
+    post(limit(path)),
+  ),
   ...words("/%63pu/get_power /gpu/%67et_power /%67pu/get_power").map((path) => get(path)),
 ];

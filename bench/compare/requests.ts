@@ -22,7 +22,12 @@ export function post(target: string, { headers = [], ...more }: More = {}): Exch
 export function postJson(target: string, body: string | Buffer, { headers, ...more }: More = {}): Exchange {
   const type = headers ?? ["Content-Type: application/json"];
   const name = shorten([`POST ${target} ${body}`, ...(headers ?? [])].join(" "));
-  return request("POST", target, { name, headers: [...type, `Content-Length: ${body.length}`], body, ...more });
+  return request("POST", target, {
+    name,
+    headers: [...type, `Content-Length: ${Buffer.byteLength(body)}`],
+    body,
+    ...more,
+  });
 }
 
 /** Bytes as they are. */
@@ -31,4 +36,7 @@ export const raw = (name: string, ...send: Exchange["send"]): Exchange => ({ nam
 /** A list of what has no blanks in it. */
 export const words = (text: string): readonly string[] => text.trim().split(/\s+/);
 
-const shorten = (text: string): string => (text.length > 160 ? `${text.slice(0, 160)}…` : text);
+function shorten(text: string): string {
+  const line = text.replaceAll("\n", "\\n").replaceAll("\r", "\\r");
+  return line.length > 160 ? `${line.slice(0, 160)}…` : line;
+}

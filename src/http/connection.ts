@@ -1,5 +1,5 @@
 // One client's connection: what it still waits for, and how it ends when something about it is wrong.
-import { STATUS_CODES, type IncomingMessage, type ServerResponse } from "node:http";
+import { STATUS_CODES, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { ZeusdError } from "../contract/errors.ts";
 
@@ -11,7 +11,7 @@ export class Connection {
   /** Ends of the streams on it. node:http closes no reply that waits behind another when the connection dies. */
   readonly #closeStreams = new Set<() => void>();
   #unanswered = 0;
-  #last: IncomingMessage | undefined;
+  #last: ServerResponse | undefined;
   #afterReplies: (() => void) | undefined;
 
   constructor(socket: Socket) {
@@ -20,11 +20,11 @@ export class Connection {
   }
 
   /** Takes on a request; false if the client has sent too many without reading, and is cut off. */
-  begin(incoming: IncomingMessage, response: ServerResponse): boolean {
+  begin(response: ServerResponse): boolean {
     if (this.#unanswered >= maxUnanswered) this.#socket.destroy();
     if (this.#socket.destroyed) return false;
     this.#unanswered += 1;
-    this.#last = incoming;
+    this.#last = response;
     response.once("close", () => {
       this.#unanswered -= 1;
       if (this.#unanswered === 0) this.#afterReplies?.();
@@ -46,7 +46,7 @@ export class Connection {
   /** Closes the connection once the whole requests on it are answered, which may be at once. */
   endWhenAnswered(): void {
     const end = (): void => this.#socket.destroySoon();
-    if (this.#unanswered === 0 || !this.#isRequestWhole) end();
+    if (this.#unanswered === 0 || !this.#canAnswer) end();
     else this.#afterReplies ??= end;
   }
 
@@ -56,17 +56,28 @@ export class Connection {
    */
   refuseBroken(status: number | undefined, id: string): void {
     const answer = (): void => {
-      if (status !== undefined && this.#socket.writable) this.#socket.write(rawReply(status, "", id));
+      // The last reply may have been to the broken request itself, or have said that it is the last.
+      const told = this.#last?.headersSent && (!this.#last.req.complete || !this.#last.shouldKeepAlive);
+      if (status !== undefined && !told && this.#socket.writable) this.#socket.write(rawReply(status, "", id));
       this.#socket.destroySoon();
     };
-    if (this.#unanswered === 0) answer();
-    else if (this.#isRequestWhole && this.#closeStreams.size === 0) this.#afterReplies ??= answer;
-    else if (this.#unanswered === 1 && this.#closeStreams.size === 0) answer();
-    else this.#socket.destroy();
+    if (this.#unanswered === 0) {
+      answer();
+      return;
+    }
+    // By then whoever wants the body of the last request has begun to read it.
+    setImmediate(() => {
+      if (this.#closeStreams.size > 0) this.#socket.destroy();
+      else if (this.#unanswered > 0 && this.#canAnswer) this.#afterReplies ??= answer;
+      else if (this.#unanswered <= 1) answer();
+      else this.#socket.destroy();
+    });
   }
 
-  get #isRequestWhole(): boolean {
-    return this.#last?.complete ?? true;
+  /** Whether the last request can be answered as it stands: it is whole, or nobody wants the rest of its body. */
+  get #canAnswer(): boolean {
+    const request = this.#last?.req;
+    return !request || request.complete || request.readableFlowing === null;
   }
 }
 

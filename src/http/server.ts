@@ -93,7 +93,7 @@ export class HttpServer {
 
   async #answer(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const connection = this.#connections.get(incoming.socket);
-    if (!connection?.begin(incoming, response)) return;
+    if (!connection?.begin(response)) return;
     const id = this.#parts.nextRequestId();
     const refused = this.#refusal(incoming);
     const reply = refused ?? (await this.#parts.handle(toRequest(incoming, id)));

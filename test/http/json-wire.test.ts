@@ -38,7 +38,7 @@ describe.each(transports)("the JSON wire %s", (transport) => {
     expect(zeusd.calls).toEqual([`gpu 1 ${call}`]);
   });
 
-  it.each(["01", "+1", "%31"])("takes the id %s as 1, and ignores a query", async (id) => {
+  it.each(["01", "+1", "%31", "%2B1"])("takes the id %s as 1, and ignores a query", async (id) => {
     expect((await post(`/gpu/${id}/reset_gpu_locked_clocks?dry=1`, '{"block":true}')).status).toBe(200);
     expect(zeusd.calls).toEqual(["gpu 1 resetGpuLockedClocks {}"]);
   });

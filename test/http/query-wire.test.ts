@@ -38,6 +38,7 @@ describe.each(transports)("the query wire %s", (transport) => {
     "0%2C1",
     " 1 ,%200",
     "01,%2B0",
+    "%C2%851,0",
     "GPU-00000000-0000-0000-0000-000000000001,0",
     "0000:41:00.0,0000:42:00.0",
   ])("takes the ids %s as GPUs 0 and 1", async (ids) => {

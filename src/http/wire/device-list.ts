@@ -8,17 +8,27 @@ const gpuName = /^(gpu-[0-9a-f-]+|([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7
 /** Throws `bad_request` for an empty list, an empty part, and a part that can name no device. */
 export function parseDeviceList(list: string, device: DeviceKind, parameter: string): readonly (number | string)[] {
   const kind = device.toUpperCase();
-  if (list.trim() === "") {
+  if (trim(list) === "") {
     throw new ZeusdError("bad_request", `${parameter} must contain at least one ${kind} index`);
   }
   return list.split(",").map((untrimmed) => {
-    const part = untrimmed.trim();
+    const part = trim(untrimmed);
     if (part === "") throw new ZeusdError("bad_request", `${parameter} contains an empty ${kind} index`);
     const id = parseId(part);
     if (id !== undefined) return id;
     if (device === "gpu" && gpuName.test(part)) return part;
     throw new ZeusdError("bad_request", `Invalid ${kind} index: ${part}`);
   });
+}
+
+/** Takes off white space as Unicode defines it; JavaScript's own trim knows a byte order mark more and a next line less. */
+function trim(text: string): string {
+  const white = /\p{White_Space}/u;
+  let start = 0;
+  let end = text.length;
+  while (start < end && white.test(text.charAt(start))) start += 1;
+  while (end > start && white.test(text.charAt(end - 1))) end -= 1;
+  return text.slice(start, end);
 }
 
 /** An unsigned 64-bit integer; as text where a number cannot hold it exactly. */

@@ -1,4 +1,6 @@
 // The JSON wire (0.1 and 0.2): the device in the path, parameters in a flat JSON body, texts back.
+import { isUtf8 } from "node:buffer";
+import { unescape } from "node:querystring";
 import type { Command, Results } from "../../contract/command.ts";
 import { CommandFailed, UnknownDevice, ZeusdError } from "../../contract/errors.ts";
 import { U32_MAX, type Field, type Value } from "../../contract/field.ts";
@@ -14,7 +16,7 @@ export const pathWire: Wire = { decode, reply, refuse };
 const bodyLimit = 2_097_152;
 
 async function decode(row: Row, request: Request, segment: string): Promise<Command> {
-  const device = parseId(segment);
+  const device = parseId(unescape(segment));
   if (device === undefined) throw new ZeusdError("not_found", `can not parse ${JSON.stringify(segment)} to a u64`);
   const parameters = row.json?.method === "POST" ? await decodeBody(row, request) : {};
   checkRange(row, parameters);
@@ -35,12 +37,13 @@ async function decodeBody(row: Row, request: Request): Promise<Readonly<Record<s
     );
   }
   const body = await request.body(bodyLimit);
-  return decodeFields(row, parse(body.toString("utf8")));
+  return decodeFields(row, parse(body));
 }
 
-function parse(text: string): FlatJson {
+function parse(body: Buffer): FlatJson {
+  if (!isUtf8(body)) throw unreadable("invalid unicode code point");
   try {
-    return parseFlatJson(text);
+    return parseFlatJson(body.toString("utf8"));
   } catch (error) {
     throw unreadable(error instanceof SyntaxError ? error.message : "expected value", error);
   }
