@@ -21,8 +21,8 @@ export interface FleetParts {
 }
 
 /** A device that can be driven: its backend's record, the lane for its calls, the feed of its power. */
-interface Member extends Named {
-  readonly device: Gpu | Cpu;
+interface Member<Device extends Gpu | Cpu = Gpu | Cpu> extends Named {
+  readonly device: Device;
   readonly lane: Lane;
   readonly feed: PowerFeed;
 }
@@ -33,9 +33,12 @@ interface Missing extends Named {
 
 export class Fleet {
   readonly #parts: FleetParts;
-  readonly #known: Readonly<Record<DeviceKind, Map<number, Member | Missing>>> = { gpu: new Map(), cpu: new Map() };
+  readonly #known = {
+    gpu: new Map<number, Member<Gpu> | Missing>(),
+    cpu: new Map<number, Member<Cpu> | Missing>(),
+  } as const satisfies Record<DeviceKind, unknown>;
   /** Of what is known, that which can be driven, by ascending id. */
-  readonly #present: Record<DeviceKind, readonly Member[]> = { gpu: [], cpu: [] };
+  readonly #present: { gpu: readonly Member<Gpu>[]; cpu: readonly Member<Cpu>[] } = { gpu: [], cpu: [] };
 
   readonly #failures: FailureLog;
 
@@ -61,11 +64,11 @@ export class Fleet {
 
   /** The GPUs that can be driven now, by ascending id. */
   get gpus(): readonly Gpu[] {
-    return this.#present.gpu.map(({ device }) => device as Gpu);
+    return this.#present.gpu.map(({ device }) => device);
   }
 
   get cpus(): readonly Cpu[] {
-    return this.#present.cpu.map(({ device }) => device as Cpu);
+    return this.#present.cpu.map(({ device }) => device);
   }
 
   /**
@@ -112,13 +115,13 @@ export class Fleet {
     });
   }
 
-  #gpuMember(gpu: Gpu): Member {
+  #gpuMember(gpu: Gpu): Member<Gpu> {
     const sampler = { sample: () => call(gpu, "getPower", {}) };
     const feed = this.#feed(`GPU ${gpu.id}`, sampler, this.#parts.gpuPollHz);
     return { id: gpu.id, uuid: gpu.uuid, pci_address: gpu.pci_address, device: gpu, lane: new Lane(), feed };
   }
 
-  #cpuMember(cpu: Cpu): Member {
+  #cpuMember(cpu: Cpu): Member<Cpu> {
     const sampler = createPowerMeter(cpu, () => this.#parts.clock.monotonicMs());
     const feed = this.#feed(`CPU ${cpu.id}`, sampler, this.#parts.cpuPollHz);
     return { id: cpu.id, device: cpu, lane: new Lane(), feed };
@@ -130,9 +133,11 @@ export class Fleet {
   }
 }
 
-function present(known: ReadonlyMap<number, Member | Missing>): readonly Member[] {
+function present<Device extends Gpu | Cpu>(
+  known: ReadonlyMap<number, Member<Device> | Missing>,
+): readonly Member<Device>[] {
   return [...known.values()]
-    .filter((device): device is Member => !("away" in device))
+    .filter((device): device is Member<Device> => !("away" in device))
     .toSorted((one, other) => one.id - other.id);
 }
 
