@@ -1,15 +1,10 @@
 // What clients with bad intentions send: nobody else may notice, nothing may run that was refused, nothing may be kept.
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
-import { systemClock } from "../../src/contract/clock.ts";
-import { startDaemon, type Daemon } from "../../src/daemon.ts";
+import type { Daemon } from "../../src/daemon.ts";
 import { parseFlatJson } from "../../src/http/wire/flat-json.ts";
-import { createQuietLog } from "../quiet-log.ts";
 import { createFakeMachine, type FakeMachine } from "./fake-machine.ts";
-import { testConfig } from "./subject.ts";
+import { startOnSocket } from "./socket-daemon.ts";
 
 let path: string;
 let daemon: Daemon;
@@ -17,19 +12,8 @@ let machine: FakeMachine;
 let logged: readonly string[];
 
 beforeEach(async () => {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-abuse-"));
-  path = join(folder, "s.sock");
   machine = createFakeMachine();
-  const log = createQuietLog();
-  logged = log.lines;
-  const config = testConfig({ listener: { mode: "uds", path, permissions: 0o600 }, maxConnections: 8, maxStreams: 8 });
-  const { backends } = machine;
-  daemon = await startDaemon(config, { version: "1.2.3", clock: systemClock, log, euid: 0, backends });
-  onTestFinished(async () => {
-    daemon.cut();
-    await daemon.drain();
-    await rm(folder, { recursive: true });
-  });
+  ({ path, daemon, logged } = await startOnSocket(machine, { maxConnections: 8, maxStreams: 8 }));
 });
 
 function open(bytes: string): { readonly socket: Socket; readonly text: () => string; readonly closed: Promise<void> } {

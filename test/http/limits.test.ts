@@ -1,37 +1,16 @@
 // The server's limits and its HTTP manners, on bare sockets.
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
-import { systemClock } from "../../src/contract/clock.ts";
-import { startDaemon } from "../../src/daemon.ts";
-import { createQuietLog } from "../quiet-log.ts";
+import { beforeEach, describe, expect, it } from "vitest";
 import { createFakeMachine } from "./fake-machine.ts";
-import { testConfig } from "./subject.ts";
+import { startOnSocket } from "./socket-daemon.ts";
 
 let path: string;
 let calls: readonly string[];
 
 beforeEach(async () => {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-limits-"));
-  path = join(folder, "s.sock");
   const machine = createFakeMachine();
   ({ calls } = machine);
-  const config = testConfig({ listener: { mode: "uds", path, permissions: 0o600 }, maxConnections: 3 });
-  const log = createQuietLog();
-  const daemon = await startDaemon(config, {
-    version: "1.2.3",
-    clock: systemClock,
-    log,
-    euid: 0,
-    backends: machine.backends,
-  });
-  onTestFinished(async () => {
-    daemon.cut();
-    await daemon.drain();
-    await rm(folder, { recursive: true });
-  });
+  ({ path } = await startOnSocket(machine, { maxConnections: 3 }));
 });
 
 /** Sends bytes as they are; collects what comes back until the daemon closes, or until `enough`. */

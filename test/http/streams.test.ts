@@ -1,20 +1,16 @@
 // Power streams: their bytes in both generations, on every transport, and what happens when clients read slowly or vanish.
 import { connect } from "node:net";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import { Fleet } from "../../src/devices/fleet.ts";
 import { allOperations } from "../../src/contract/operations.ts";
 import { streamPower } from "../../src/http/event-stream.ts";
-import { startDaemon, type Daemon } from "../../src/daemon.ts";
-import { systemClock } from "../../src/contract/clock.ts";
 import type { GpuStreamFormat } from "../../src/contract/config.ts";
 import type { DeviceKind } from "../../src/contract/operations.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import { createFakeMachine, type FakeMachine } from "./fake-machine.ts";
-import { startSubject, testConfig, transports } from "./subject.ts";
+import { startOnSocket } from "./socket-daemon.ts";
+import { startSubject, transports } from "./subject.ts";
 
 /** The events of a stream's text, as their clients parse them: split at empty lines, one JSON document per data line. */
 function eventsOf(text: string): readonly Record<string, unknown>[] {
@@ -157,23 +153,6 @@ describe("a power stream", () => {
   });
 });
 
-async function daemonOn(
-  machine: FakeMachine,
-  maxStreams = 10,
-): Promise<{ readonly daemon: Daemon; readonly path: string }> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-stream-"));
-  const path = join(folder, "s.sock");
-  const config = testConfig({ listener: { mode: "uds", path, permissions: 0o600 }, maxStreams });
-  const parts = { version: "1.2.3", clock: systemClock, log: createQuietLog(), euid: 0, backends: machine.backends };
-  const daemon = await startDaemon(config, parts);
-  onTestFinished(async () => {
-    daemon.cut();
-    await daemon.drain();
-    await rm(folder, { recursive: true });
-  });
-  return { daemon, path };
-}
-
 /** Opens a stream on a bare socket and waits for its first event. */
 function openStream(
   path: string,
@@ -197,7 +176,7 @@ function openStream(
 describe("a stream's connection", () => {
   it("is noticed to be gone within a second, also while nothing changes (13.2 #2)", async () => {
     const machine = createFakeMachine({ gpus: 1 });
-    const { path } = await daemonOn(machine);
+    const { path } = await startOnSocket(machine);
     const { vanish } = await openStream(path);
     vanish();
     const gone = performance.now();
@@ -217,7 +196,7 @@ describe("a stream's connection", () => {
   });
 
   it("ends at once when the daemon stops (13.2 #3)", async () => {
-    const { daemon, path } = await daemonOn(createFakeMachine());
+    const { daemon, path } = await startOnSocket(createFakeMachine());
     const { ended, text } = await openStream(path);
     await daemon.drain();
     await ended;
@@ -225,7 +204,7 @@ describe("a stream's connection", () => {
   });
 
   it("is closed at the end and not chunked for HTTP/1.0 (13.2 #26)", async () => {
-    const { daemon, path } = await daemonOn(createFakeMachine());
+    const { daemon, path } = await startOnSocket(createFakeMachine());
     const { ended, text } = await openStream(path, "1.0");
     await daemon.drain();
     await ended;
@@ -234,7 +213,7 @@ describe("a stream's connection", () => {
   });
 
   it("is refused with 503 beyond --max-streams, and free again when another ends", async () => {
-    const { path } = await daemonOn(createFakeMachine(), 1);
+    const { path } = await startOnSocket(createFakeMachine(), { maxStreams: 1 });
     const first = await openStream(path);
     const second = await openStream(path);
     expect(second.text()).toMatch(/^HTTP\/1.1 503 [^]*"code":"too_many_streams"/);
@@ -246,7 +225,7 @@ describe("a stream's connection", () => {
     const machine = createFakeMachine({ gpus: 1 });
     let reading = 0;
     machine.answer("gpu 0", "getPower", async () => ({ power_mw: (reading += 1) }));
-    const { path } = await daemonOn(machine);
+    const { path } = await startOnSocket(machine);
     const { vanish } = await openStream(path);
     await expect.poll(() => reading).toBeGreaterThan(20);
     vanish();

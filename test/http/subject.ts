@@ -1,15 +1,13 @@
 // The daemon under test behind each transport: in process, on a Unix socket, on TCP.
-import { mkdtemp, rm } from "node:fs/promises";
 import { request as httpRequest, type IncomingMessage } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { Config } from "../../src/contract/config.ts";
-import { apiGroups } from "../../src/contract/operations.ts";
 import { assemble, startDaemon, type DaemonParts } from "../../src/daemon.ts";
 import { parseTarget } from "../../src/http/target.ts";
 import { createQuietLog } from "../quiet-log.ts";
+import { startOnSocket } from "./socket-daemon.ts";
+import { testConfig } from "./test-config.ts";
 import { createFakeMachine, type FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";
 
 export interface Answer {
@@ -39,32 +37,16 @@ export interface SubjectOptions extends FakeMachineOptions {
   readonly config?: Partial<Config>;
 }
 
-export function testConfig(over: Partial<Config>): Config {
-  return {
-    listener: { mode: "tcp", host: "127.0.0.1", port: 0 },
-    enabledGroups: apiGroups,
-    allowUnprivileged: true,
-    allowShortSigningKey: false,
-    allowUnauthenticatedTcp: false,
-    gpuBackend: "auto",
-    sim: "2xh100",
-    gpuPowerPollHz: 100,
-    cpuPowerPollHz: 100,
-    gpuStreamFormat: "v2",
-    maxConnections: 100,
-    maxStreams: 10,
-    logLevel: "info",
-    logFormat: "text",
-    ...over,
-  };
-}
-
 export async function startSubject(transport: Transport, options: SubjectOptions = {}): Promise<Subject> {
   const machine = createFakeMachine(options);
+  if (transport === "over a Unix socket") {
+    const { path, logged } = await startOnSocket(machine, options.config);
+    return { ...machine, ...linkTo({ socketPath: path }), logged };
+  }
   const log = createQuietLog();
   const parts: DaemonParts = { version: "1.2.3", clock: systemClock, log, euid: 0, backends: machine.backends };
   const config = testConfig(options.config ?? {});
-  const link = transport === "in process" ? await inProcess(config, parts) : await onSocket(transport, config, parts);
+  const link = await (transport === "in process" ? inProcess(config, parts) : overTcp(config, parts));
   return { ...machine, ...link, logged: log.lines };
 }
 
@@ -109,21 +91,17 @@ async function inProcess(config: Config, parts: DaemonParts): Promise<Link> {
   };
 }
 
-async function onSocket(transport: Transport, config: Config, parts: DaemonParts): Promise<Link> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-http-"));
-  const unix = transport === "over a Unix socket";
-  const path = join(folder, "zeusd.sock");
-  const daemon = await startDaemon(
-    unix ? { ...config, listener: { mode: "uds", path, permissions: 0o600 } } : config,
-    parts,
-  );
+async function overTcp(config: Config, parts: DaemonParts): Promise<Link> {
+  const daemon = await startDaemon(config, parts);
   onTestFinished(async () => {
     daemon.cut();
     await daemon.drain();
-    await rm(folder, { recursive: true });
   });
-  const [, port] = daemon.address.split(":");
-  const where = unix ? { socketPath: path } : { host: "127.0.0.1", port: Number(port) };
+  const [host, port] = daemon.address.split(":");
+  return linkTo({ host, port: Number(port) });
+}
+
+function linkTo(where: object): Link {
   return {
     ask: (line, asked) => exchange(where, line, asked, () => false),
     follow: (line, enough, asked) => exchange(where, line, asked, enough),
