@@ -1,4 +1,4 @@
-// The composition root: builds every part in the order in which a request meets them, and stops them in reverse.
+// The composition root: builds every part, and stops what has to be stopped.
 import type { Access } from "./access/guard.ts";
 import { readSigningKey } from "./access/signing-key.ts";
 import { createTokenVerifier } from "./access/token.ts";
@@ -10,7 +10,7 @@ import type { Log } from "./contract/log.ts";
 import { Fleet } from "./devices/fleet.ts";
 import { keepProbing, type ProbingParts } from "./devices/probing.ts";
 import { createDaemonRoutes, discover } from "./http/daemon-routes.ts";
-import { createHandle, type Handle } from "./http/handle.ts";
+import { createHandler, type Handler } from "./http/handle.ts";
 import { fittingConnections } from "./http/open-files.ts";
 import { isLoopback, listen, resolveHost } from "./http/listen.ts";
 import { createRequestIds } from "./http/request-id.ts";
@@ -41,10 +41,10 @@ export interface Daemon {
 /** Throws a StartError that says what was tried and what to do. */
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
   const { log } = parts;
-  const { handle, fleet } = await assemble(config, parts);
+  const { handler, fleet } = await assemble(config, parts);
   const { maxStreams } = config;
   const maxConnections = await fittingConnections(config.maxConnections, log);
-  const http = new HttpServer({ handle, log, nextRequestId: createRequestIds(), maxConnections, maxStreams });
+  const http = new HttpServer({ handler, log, nextRequestId: createRequestIds(), maxConnections, maxStreams });
   const address = await listen(http.server, await checkedListener(config, log), log);
   return {
     address,
@@ -57,14 +57,14 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
 }
 
 /** Everything that answers a request, without a listener. */
-export async function assemble(config: Config, parts: DaemonParts): Promise<{ handle: Handle; fleet: Fleet }> {
+export async function assemble(config: Config, parts: DaemonParts): Promise<{ handler: Handler; fleet: Fleet }> {
   const { clock, log } = parts;
   checkPrivileges(config, parts.euid);
   log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
   const access = await createAccess(config, clock, log);
   const fleet = await createFleet(config, parts.backends ?? (await selectBackends(config, clock, log)), clock, log);
   log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
-  return { handle: buildHandle(config, parts, access, fleet), fleet };
+  return { handler: buildHandler(config, parts, access, fleet), fleet };
 }
 
 /** What changes a setting and what reads RAPL needs root, unless nothing of it is real. */
@@ -104,13 +104,13 @@ async function createFleet(config: Config, backends: Backends, clock: Clock, log
   return fleet;
 }
 
-function buildHandle(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handle {
+function buildHandler(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handler {
   const { gpuStreamFormat } = config;
   const wires = { query: createQueryWire(clock), path: pathWire };
   const own = { access, fleet, clock, wire: wires.query, version, gpuStreamFormat };
   log.info(`Discovery: ${JSON.stringify(JSON.stringify(discover(own)))}`);
   const routes = createRoutes(wires, createDaemonRoutes(own));
-  return createHandle({ routes, access, fleet, clock, log, gpuStreamFormat });
+  return createHandler({ routes, access, fleet, clock, log, gpuStreamFormat });
 }
 
 /** A TCP address that other machines can reach needs tokens, or a flag that says that it shall be open. */

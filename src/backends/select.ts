@@ -21,7 +21,7 @@ export async function selectBackends(config: Config, clock: Clock, log: Log): Pr
   return { gpus: machine.gpus, cpus: config.powercapRoot === undefined ? machine.cpus : rapl };
 }
 
-/** Loaded only where it is used, so that a simulated machine runs no foreign code. */
+/** Loaded only where it is used: it brings the C signatures with it. */
 async function nvml(clock: Clock): Promise<GpuBackend> {
   const { createNvmlBackend } = await import("./nvml/backend.ts");
   return createNvmlBackend({ clock });

@@ -1,5 +1,6 @@
 // What to try on simulated GPUs, printed for whoever starts them for the first time.
 import type { Config } from "../contract/config.ts";
+import type { ApiGroup } from "../contract/operations.ts";
 
 /** Lines to paste, or nothing where the GPUs are real or tokens are needed. */
 export function hints(config: Config, address: string): string {
@@ -7,11 +8,12 @@ export function hints(config: Config, address: string): string {
   const unix = config.listener.mode === "uds";
   const curl = unix ? `curl --unix-socket ${address}` : "curl";
   const base = unix ? "http://localhost" : `http://${address}`;
-  const lines = [
-    "Try, in another terminal:",
-    `  ${curl} ${base}/gpu/get_power`,
-    `  ${curl} -X POST '${base}/gpu/set_power_limit?gpu_ids=0&power_limit_mw=300000&block=true'`,
-    `  ${curl} -N '${base}/gpu/stream_power?gpu_ids=0'`,
+  const tries: readonly (readonly [group: ApiGroup, command: string])[] = [
+    ["gpu-read", `${curl} ${base}/gpu/get_power`],
+    ["gpu-control", `${curl} -X POST '${base}/gpu/set_persistence_mode?gpu_ids=0&enabled=true&block=true'`],
+    ["gpu-read", `${curl} -N '${base}/gpu/stream_power?gpu_ids=0'`],
+    ["cpu-read", `${curl} ${base}/cpu/get_power`],
   ];
-  return `${lines.join("\n")}\n`;
+  const lines = tries.filter(([group]) => config.enabledGroups.includes(group)).map(([, command]) => `  ${command}\n`);
+  return `Try, in another terminal:\n${lines.join("")}`;
 }

@@ -6,7 +6,7 @@ import { CommandFailed, ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
 import type { Log } from "../contract/log.ts";
-import type { DeviceKind } from "../contract/operations.ts";
+import { gpuOperations, type DeviceKind, type Operation, type Row } from "../contract/operations.ts";
 import { FailureLog } from "./failure-log.ts";
 import { Lane } from "./lane.ts";
 import { PowerFeed, type Sampler } from "./power-feed.ts";
@@ -116,7 +116,8 @@ export class Fleet {
   }
 
   #gpuMember(gpu: Gpu): Member<Gpu> {
-    const sampler = { sample: () => call(gpu, "getPower", {}) };
+    const sample = gpu.getPower?.bind(gpu, {}) ?? (() => Promise.reject(unsupported(gpuOperations.getPower, gpu.id)));
+    const sampler = { sample };
     const feed = this.#feed(`GPU ${gpu.id}`, sampler, this.#parts.gpuPollHz);
     return { id: gpu.id, uuid: gpu.uuid, pci_address: gpu.pci_address, device: gpu, lane: new Lane(), feed };
   }
@@ -144,17 +145,19 @@ function present<Device extends Gpu | Cpu>(
 function start(device: Member | Missing, { row, parameters }: Command): Promise<Values> {
   if ("away" in device) return Promise.reject(away(device));
   if (row.by === "feed") return device.feed.next();
-  return device.lane.run(() => call(device.device, row.call, parameters));
+  return device.lane.run(() => call(device.device, row, parameters));
 }
 
 /** Calls the backend's function for a row. One that the vendor lacks is absent from the record. */
-async function call(device: Gpu | Cpu, name: string, parameters: Values): Promise<Values> {
-  const operation: unknown = Reflect.get(device, name);
-  if (typeof operation !== "function") {
-    throw new ZeusdError("not_supported", `${name} is not supported on device ${device.id}`);
-  }
+async function call(device: Gpu | Cpu, row: Row, parameters: Values): Promise<Values> {
+  const operation: unknown = Reflect.get(device, row.call);
+  if (typeof operation !== "function") throw unsupported(row, device.id);
   // The table types a backend's functions, and the wire decoded the parameters by the same row.
   return (await (operation as (parameters: Values) => Promise<Values | undefined>)(parameters)) ?? {};
+}
+
+function unsupported({ name, device }: Operation, id: number): ZeusdError {
+  return new ZeusdError("not_supported", `${name} is not supported by ${device.toUpperCase()} ${id}`);
 }
 
 async function gather<D extends Named>(devices: readonly D[], work: (device: D) => Promise<Values>): Promise<Results> {

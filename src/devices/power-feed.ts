@@ -85,15 +85,15 @@ export class PowerFeed {
     let started = !sampler.start;
     while (this.#wanted) {
       const began = this.#parts.clock.monotonicMs();
+      let values: Values | undefined;
       try {
-        if (started) this.#publish(await sampler.sample());
-        else {
-          await sampler.start?.();
-          started = true;
-        }
+        if (started) values = await sampler.sample();
+        else await sampler.start?.();
+        started = true;
       } catch (error) {
         this.#fail(error);
       }
+      if (values) this.#publish(values);
       if (this.#wanted) await this.#pause(this.#parts.periodMs - (this.#parts.clock.monotonicMs() - began));
     }
     this.#polling = false;

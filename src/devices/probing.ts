@@ -40,18 +40,20 @@ async function probe({ backend, adopt }: ProbingParts): Promise<Outcome> {
     adopt(found);
     const away = found.filter((gpu) => "away" in gpu);
     const missing = away.map(({ id, away: reason }) => `GPU ${id} cannot be opened: ${reason.message}`).join("; ");
+    // A driver without GPUs may get some; a machine without any is asked once a minute.
+    if (found.length === 0) return { complete: false, missing: "The driver has no GPUs" };
     return { complete: away.length === 0, missing };
   } catch (error) {
     return { complete: false, missing: `No GPUs: ${messageOf(error)}`, error };
   }
 }
 
-function again(parts: ProbingParts, waitMs: number, missing: string): void {
-  parts.log.warn(`${missing} (trying again in ${waitMs / 1000} s)`);
+function again(parts: ProbingParts, waitMs: number, missing: string, told?: string): void {
+  if (missing !== told) parts.log.warn(`${missing} (going on looking, at most every ${longestWaitMs / 1000} s)`);
   parts.clock.after(waitMs, () => {
     void probe(parts).then((outcome) => {
       if (outcome.complete) parts.log.info("All GPUs are there now");
-      else again(parts, Math.min(2 * waitMs, longestWaitMs), outcome.missing);
+      else again(parts, Math.min(2 * waitMs, longestWaitMs), outcome.missing, missing);
     });
   });
 }

@@ -27,7 +27,7 @@ export function select<D extends Named>(
     else missing.push(reference);
   }
   if (missing.length > 0) {
-    const sorted = [...new Set(missing)].toSorted((one, other) => Number(one) - Number(other));
+    const sorted = [...new Set(missing)].toSorted(byNumber);
     throw new UnknownDevice(
       command.row.device.toUpperCase(),
       sorted,
@@ -35,6 +35,13 @@ export function select<D extends Named>(
     );
   }
   return [...found.values()].toSorted((one, other) => one.id - other.id);
+}
+
+/** Ids first and by size, then names. */
+function byNumber(one: number | string, other: number | string): number {
+  if (typeof one === "number" && typeof other === "number") return one - other;
+  if (typeof one === typeof other) return String(one).localeCompare(String(other));
+  return typeof one === "number" ? -1 : 1;
 }
 
 function findByName<D extends Named>(known: ReadonlyMap<number, D>, name: string): D | undefined {

@@ -32,6 +32,11 @@ export class Connection {
     return true;
   }
 
+  /** Whether nothing was asked after what this answers. */
+  isLast(response: ServerResponse): boolean {
+    return this.#last === response;
+  }
+
   /** Calls `close` once: when the connection is gone, or when the daemon ends its streams. */
   holdStream(close: () => void): void {
     if (this.#socket.destroyed) close();

@@ -12,11 +12,16 @@ export interface HandleParts extends EventStreamParts {
   readonly log: Log;
 }
 
-export type Handle = (request: Request) => Promise<Reply>;
+export interface Handler {
+  /** Answers a request; never rejects. */
+  handle(request: Request): Promise<Reply>;
+  /** Refuses a request that is not to be run, in the form of the wire that it came on. */
+  refuse(request: Request, error: ZeusdError): Reply;
+}
 
-export function createHandle(parts: HandleParts): Handle {
+export function createHandler(parts: HandleParts): Handler {
   const { routes, access, fleet, log } = parts;
-  return async (request) => {
+  const handle = async (request: Request): Promise<Reply> => {
     const route = routes.find(request.method, request.path);
     try {
       const claims = await authorize(access, route.guard, request.header("authorization"));
@@ -29,6 +34,10 @@ export function createHandle(parts: HandleParts): Handle {
     } catch (error) {
       return refuse(route, request, error, log);
     }
+  };
+  return {
+    handle,
+    refuse: (request, error) => refuse(routes.find(request.method, request.path), request, error, log),
   };
 }
 

@@ -39,7 +39,7 @@ async function listenUnix(server: Server, listener: UnixListener, log: Log): Pro
     await handOver(listener);
   } catch (error) {
     server.close();
-    const text = `Cannot set the owner or mode of '${path}': ${osErrorText(error)}; check --socket-uid, --socket-gid and --socket-permissions`;
+    const text = `Cannot set the owner or mode of '${path}': ${osErrorText(error)}; check --socket-uid, --socket-gid and --socket-permissions, and who else writes to its directory`;
     throw new StartError(text, { cause: error });
   }
   return path;
@@ -142,8 +142,11 @@ async function clearStaleSocket(path: string, log: Log): Promise<void> {
       `Socket file already exists: '${path}' (${outcome}); remove it if no daemon uses it, or choose another --socket-path`,
     );
   }
-  log.warn(`Removing the socket '${path}': a daemon that ended without cleaning up left it behind`);
-  await unlink(path);
+  await unlink(path).catch((error: unknown) => {
+    const text = `Cannot remove the stale socket '${path}': ${osErrorText(error)}; remove it as its owner, or choose another --socket-path`;
+    throw new StartError(text, { cause: error });
+  });
+  log.warn(`Removed the socket '${path}', which a daemon that ended without cleaning up had left behind`);
 }
 
 function tryConnect(path: string): Promise<string> {

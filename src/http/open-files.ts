@@ -5,9 +5,13 @@ import type { Log } from "../contract/log.ts";
 /** How many open files are left to everything but connections. */
 const reserve = 128;
 
-/** As many connections as are wanted, or, with a warning, as many as the limit has room for. */
+/** As many connections as are wanted, or, with a warning, as many as the process's limits have room for. */
 export async function fittingConnections(wanted: number, log: Log): Promise<number> {
-  const limits = await readFile("/proc/self/limits", "utf8").catch(() => "");
+  return fitting(wanted, await readFile("/proc/self/limits", "utf8").catch(() => ""), log);
+}
+
+/** The same for the text of a /proc/PID/limits. */
+export function fitting(wanted: number, limits: string, log: Pick<Log, "warn">): number {
   const [, soft] = /^Max open files\s+(\d+)/m.exec(limits) ?? [];
   if (soft === undefined || Number(soft) - reserve >= wanted) return wanted;
   const room = Math.max(1, Number(soft) - reserve);

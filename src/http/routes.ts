@@ -18,7 +18,7 @@ interface OperationRoute extends Guarded {
   readonly segment: string;
 }
 
-/** A route of the daemon itself. `path` is what the guard calls it by. */
+/** A route of the daemon itself. */
 export interface DaemonRoute extends Guarded {
   readonly kind: "daemon";
   readonly path: string;

@@ -4,13 +4,13 @@ import type { Socket } from "node:net";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
 import { Connection, refuseConnection } from "./connection.ts";
-import type { Handle } from "./handle.ts";
-import { emptyReply, jsonReply, type EventSource, type Reply } from "./message.ts";
+import type { Handler } from "./handle.ts";
+import { emptyReply, type EventSource, type Reply, type Request } from "./message.ts";
 import type { NextRequestId } from "./request-id.ts";
 import { toRequest } from "./request.ts";
 
 export interface HttpServerParts {
-  readonly handle: Handle;
+  readonly handler: Handler;
   readonly log: Log;
   readonly nextRequestId: NextRequestId;
   readonly maxConnections: number;
@@ -95,18 +95,23 @@ export class HttpServer {
     const connection = this.#connections.get(incoming.socket);
     if (!connection?.begin(response)) return;
     const id = this.#parts.nextRequestId();
-    const refused = this.#refusal(incoming);
-    const reply = refused ?? (await this.#parts.handle(toRequest(incoming, id)));
+    const request = toRequest(incoming, id);
+    const refused = this.#refusal(incoming, request);
+    const reply = refused ?? (await this.#parts.handler.handle(request));
     if (response.destroyed || incoming.socket.destroyed) return;
     // After these the rest of what the client sends means nothing, or would keep the daemon from stopping.
-    if (refused || reply.status === 413 || this.#stopping) response.shouldKeepAlive = false;
+    const last = this.#stopping && connection.isLast(response);
+    if (refused || last || reply.status === 413) response.shouldKeepAlive = false;
     if (typeof reply.body === "string") this.#send(response, reply, reply.body, id);
-    else this.#stream(connection, response, reply, reply.body, id);
+    else if (this.#hasRoomForStream) this.#stream(connection, response, reply, reply.body, id);
+    else this.#refuseStream(response, request);
   }
 
   /** What is refused before anyone looks at the path. */
-  #refusal({ headers, httpVersion, rawHeaders, url = "" }: IncomingMessage): Reply | undefined {
-    if (this.#stopping) return refusal("stopping", "The daemon is stopping.");
+  #refusal({ headers, httpVersion, rawHeaders, url = "" }: IncomingMessage, request: Request): Reply | undefined {
+    if (this.#stopping) {
+      return this.#parts.handler.refuse(request, new ZeusdError("stopping", "The daemon is stopping."));
+    }
     if (rawHeaders.length > 2 * maxHeaders) return emptyReply(431);
     if (url.length > maxTargetLength) return emptyReply(400);
     if (httpVersion !== "1.1" && httpVersion !== "1.0") return emptyReply(400);
@@ -121,14 +126,18 @@ export class HttpServer {
     response.end(body);
   }
 
+  get #hasRoomForStream(): boolean {
+    return !this.#stopping && this.#streams.size < this.#parts.maxStreams;
+  }
+
+  #refuseStream(response: ServerResponse, request: Request): void {
+    const { handler, maxStreams } = this.#parts;
+    const text = `All ${maxStreams} streams are taken; close one, or raise --max-streams.`;
+    const full = handler.refuse(request, new ZeusdError("too_many_streams", text));
+    if (typeof full.body === "string") this.#send(response, full, full.body, request.id);
+  }
+
   #stream(connection: Connection, response: ServerResponse, reply: Reply, source: EventSource, id: string): void {
-    const { maxStreams } = this.#parts;
-    if (this.#stopping || this.#streams.size >= maxStreams) {
-      const text = `All ${maxStreams} streams are taken; close one, or raise --max-streams.`;
-      const full = refusal("too_many_streams", text);
-      this.#send(response, full, String(full.body), id);
-      return;
-    }
     this.#streams.add(response);
     // HTTP/1.0 knows no chunks: there the end of the connection is the end of the stream.
     const chunked = response.req.httpVersionMinor > 0 ? { "transfer-encoding": "chunked" } : {};
@@ -150,10 +159,6 @@ export class HttpServer {
     if (response.shouldKeepAlive && response.req.httpVersionMinor > 0) response.removeHeader("connection");
     return { ...headers, date: new Date().toUTCString(), "x-request-id": id };
   }
-}
-
-function refusal(code: "stopping" | "too_many_streams", text: string): Reply {
-  return jsonReply(new ZeusdError(code, text).status, { error: text, code }, { "retry-after": "1" });
 }
 
 function brokenStatus({ code }: NodeJS.ErrnoException): number | undefined {

@@ -95,6 +95,20 @@ describe("a token", () => {
     expect(await verdict(authorization.slice("Bearer ".length), clock)).toBe("Token has expired.");
   });
 
+  it("is remembered once it was found good, but not more than 1024 of them", async () => {
+    const verifier = createTokenVerifier(key, createFakeClock());
+    const authorizations = Array.from(
+      { length: 1025 },
+      (_, index) => `Bearer ${sign(header, { sub: String(index), scopes: [] })}`,
+    );
+    const [first = ""] = authorizations;
+    await verifier.verify(first);
+    expect(verifier.verify(first)).toEqual({ sub: "0", scopes: [] });
+    for (const authorization of authorizations) await verifier.verify(authorization);
+    expect(verifier.verify(first)).toBeInstanceOf(Promise);
+    expect(verifier.verify(authorizations[1])).toEqual({ sub: "1", scopes: [] });
+  });
+
   it.each([undefined, "", "Bearer", "bearer x.y.z", "Basic x", "Token x"])(
     "is asked for when the header is %j",
     async (authorization) => {

@@ -57,9 +57,7 @@ export function describeGpu(name: string, makeSubject: () => GpuSubject | Promis
 
     it.each(settings)("gives back what $name set", async ({ write, read }) => {
       for (const values of await choices(subject.gpu, write)) {
-        // oxlint-disable-next-line no-await-in-loop -- one value after the other
         await call(write, values);
-        // oxlint-disable-next-line no-await-in-loop
         expect(await call(read)).toEqual(values);
       }
     });
@@ -96,7 +94,6 @@ export function describeGpu(name: string, makeSubject: () => GpuSubject | Promis
       const before = await subject.gpu.getPowerLimit?.({});
       for (const power_limit_mw of [0, min_power_limit_mw - 1, max_power_limit_mw + 1, U32_MAX]) {
         const refused = subject.gpu.setPowerLimit?.({ power_limit_mw });
-        // oxlint-disable-next-line no-await-in-loop -- one value after the other
         await expect(refused).rejects.toMatchObject({ code: "invalid_argument", status: 400 });
       }
       expect(await subject.gpu.getPowerLimit?.({})).toEqual(before);

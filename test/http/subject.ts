@@ -53,11 +53,17 @@ export async function startSubject(transport: Transport, options: SubjectOptions
 type Link = Pick<Subject, "ask" | "follow">;
 
 async function inProcess(config: Config, parts: DaemonParts): Promise<Link> {
-  const { handle } = await assemble(config, parts);
+  const { handler } = await assemble(config, parts);
   const send = (line: string, { headers = {}, body = "" }: Asked = {}) => {
     const [method = "", target = ""] = line.split(/ (.*)/s);
     const header = (name: string): string | undefined => headers[name];
-    return handle({ id: "test-1", method, ...parseTarget(target), header, body: async () => Buffer.from(body) });
+    return handler.handle({
+      id: "test-1",
+      method,
+      ...parseTarget(target),
+      header,
+      body: async () => Buffer.from(body),
+    });
   };
   const answer = (status: number, headers: Readonly<Record<string, string>>, body: string): Answer => ({
     status,

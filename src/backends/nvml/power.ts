@@ -25,7 +25,6 @@ export function createPowerReader(nvml: Nvml, handle: Handle): () => Promise<num
     let refusal: unknown;
     for (const way of ways) {
       try {
-        // oxlint-disable-next-line no-await-in-loop -- the next way is asked only if this one is not there
         const power_mw = Math.min(await way(), U32_MAX);
         ways = [way, ...ways.filter((other) => other !== way)];
         return power_mw;

@@ -8,7 +8,7 @@ import type { Row } from "../../contract/operations.ts";
 import { emptyReply, jsonReply, textReply, type Reply, type Request } from "../message.ts";
 import { parseId } from "./device-list.ts";
 import { describeRaw, isInteger, parseFlatJson, type FlatJson, type Raw } from "./flat-json.ts";
-import { checkRange, promises, refusalHeaders, type Wire } from "./wire.ts";
+import { cautions, checkRange, refusalHeaders, type Wire } from "./wire.ts";
 
 export const pathWire: Wire = { decode, reply, refuse };
 
@@ -57,8 +57,11 @@ function decodeFields(row: Row, body: FlatJson): Readonly<Record<string, Value>>
   const entries = body.kind === "object" ? body.entries : inOrder(names, body.items);
   const values: Record<string, Value> = {};
   for (const [name, raw] of entries) {
-    if ((promises as readonly string[]).includes(name)) {
-      throw new ZeusdError("bad_request", `${name} is not known to this wire; use POST /gpu/${row.name}?… for it`);
+    if (row.kind === "write" && cautions.includes(name)) {
+      throw new ZeusdError(
+        "bad_request",
+        `${name} is not supported here and would be ignored; leave it out to write anyway`,
+      );
     }
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (!field) continue;

@@ -13,8 +13,8 @@ export interface Wire {
   refuse(error: ZeusdError | CommandFailed, row?: Row): Reply;
 }
 
-/** Parameters that promise that nothing, or not everything, is written: a wire that does not know them must refuse them. */
-export const promises = ["lease_id", "dry_run", "atomic"] as const;
+/** Parameters that ask for less than a whole write. A wire that does not know them must refuse them, not ignore them. */
+export const cautions: readonly string[] = ["lease_id", "dry_run", "atomic"];
 
 /** Refuses a range whose low end is above its high end: the driver would answer with a riddle. */
 export function checkRange({ range, name }: Row, values: Values): void {

@@ -1,0 +1,33 @@
+// The README against the program: every flag and every operation stands there, and no other.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { allOperations } from "../src/contract/operations.ts";
+import { runCommandLine } from "../src/cli/parse.ts";
+
+const readme = readFileSync(join(import.meta.dirname, "../README.md"), "utf8");
+
+async function helpOf(words: readonly string[]): Promise<string> {
+  let text = "";
+  const programs = { serve: async () => {}, issueToken: async () => {} };
+  await runCommandLine(words, { version: "1", env: {}, programs, stdout: (more) => (text += more), stderr: () => {} });
+  return text;
+}
+
+const flagsOf = (text: string): ReadonlySet<string> => new Set(text.match(/--[a-z]+(-[a-z]+)*/g));
+
+it("lists the flags of the daemon that its help lists", async () => {
+  const [, section = ""] = readme.split("## Flags of the daemon");
+  const [table = ""] = section.split("\n## ");
+  const listed = new Set([...flagsOf(table)].filter((flag) => flag !== "--help"));
+  const helped = new Set(
+    [...flagsOf(await helpOf(["-h"]))].filter(
+      (flag) => !["--help", "--version", "--gpu-command-overrides"].includes(flag),
+    ),
+  );
+  expect(listed).toEqual(helped);
+});
+
+it("names every operation of the query wire", () => {
+  for (const { name, query } of allOperations) if (query) expect(readme).toContain(name);
+});
