@@ -102,8 +102,8 @@ def python_of(client: Client) -> Path:
     if not complete.exists() or complete.read_text() != contents:
         print(f"installing {wanted} into {home.relative_to(REPOSITORY)}", flush=True)
         shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True, timeout=INSTALL_TIMEOUT_S)
-        install = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "--quiet", "--no-deps"]
+        subprocess.run([sys.executable, "-m", "venv", home], check=True, timeout=INSTALL_TIMEOUT_S)
+        install = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
         install += ["--no-compile", "--only-binary", ":all:", "--root-user-action", "ignore"]
         for path in client.requirements:
             install += ["--requirement", path]
