@@ -3,16 +3,14 @@ import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { expect, it } from "vitest";
 
-const folders: Readonly<Record<string, readonly string[]>> = {
-  contract: [],
-  native: [],
-  backends: ["native", "contract"],
-  devices: ["contract"],
-  access: ["contract"],
-  http: ["access", "devices", "contract"],
-  cli: ["access", "contract"],
-  telemetry: ["contract"],
-};
+/** The rows of the page's table: `| \`devices/\` | … | \`contract\` |`. */
+const page = readFileSync(join(import.meta.dirname, "../docs/architecture.md"), "utf8");
+const folders: Readonly<Record<string, readonly string[]>> = Object.fromEntries(
+  [...page.matchAll(/^\| `(\w+)\/` \|.*\| ([^|]+) \|$/gm)].map(([, folder = "", may = ""]) => [
+    folder,
+    [...may.matchAll(/`(\w+)`/g)].map(([, name = ""]) => name),
+  ]),
+);
 
 /** Who alone may touch what lies outside. */
 const outside: Readonly<Record<string, readonly string[]>> = {
