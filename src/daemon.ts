@@ -80,7 +80,7 @@ function checkPrivileges(config: Config, euid: number): void {
   if (needy === undefined) return;
   throw new StartError(
     `Zeusd must be run as root: API group '${needy}' requires root but Zeusd is not running as root; ` +
-      "start it with sudo, enable only gpu-read with --enable gpu-read, or try it with --sim 8xh100",
+      "start it with sudo, or, on a --socket-path that you may write to, with --enable gpu-read or with --sim 8xh100",
   );
 }
 

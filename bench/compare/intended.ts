@@ -4,11 +4,6 @@ import { commandLine } from "./intended-command-line.ts";
 
 const wire: readonly Intended[] = [
   {
-    name: /9007199254740993,9007199254740992$/,
-    only: ["body"],
-    reason: "which of two ids beyond 2^53 is named does not matter: neither is there",
-  },
-  {
     original: /^400 text\/plain; charset=utf-8 GPU index \d+ does not exist\.$/,
     ours: /^400 application\/json {"error":"GPU index \d+ does not exist\.","code":"unknown_device"/,
     reason: "an unknown GPU is refused as JSON everywhere on the query wire, in the same words (13.2 #20)",

@@ -41,8 +41,12 @@ function createProgram(argv: readonly string[], { version, env, programs, stdout
     .helpCommand(true)
     .configureOutput({ writeOut: stdout, writeErr: stderr })
     .enablePositionalOptions()
-    .allowExcessArguments(false)
-    .action(() => programs.serve(toConfig(program.opts())));
+    .allowExcessArguments(true)
+    .action(() => {
+      const [word] = program.args;
+      if (word !== undefined) program.error(`error: unknown command '${word}'; there are serve, token and help`);
+      return programs.serve(toConfig(program.opts()));
+    });
   addServeOptions(program, argv, "plain", env);
   addLongHelp(program, argv, "plain");
 

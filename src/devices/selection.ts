@@ -45,9 +45,15 @@ function byNumber(one: number | string, other: number | string): number {
 }
 
 function findByName<D extends Named>(known: ReadonlyMap<number, D>, name: string): D | undefined {
-  const wanted = name.toLowerCase();
-  for (const device of known.values()) {
-    if (device.uuid?.toLowerCase() === wanted || device.pci_address?.toLowerCase() === wanted) return device;
+  const wanted = normalName(name);
+  for (const { uuid, pci_address, id } of known.values()) {
+    if ([uuid, pci_address].some((own) => own && normalName(own) === wanted)) return known.get(id);
   }
   return undefined;
+}
+
+/** PCI addresses are written with a domain of eight digits (nvidia-smi), of four, or without one. */
+function normalName(name: string): string {
+  const [, domain = "0", rest] = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/i.exec(name) ?? [];
+  return rest === undefined ? name.toLowerCase() : `${Number.parseInt(domain, 16)}:${rest.toLowerCase()}`;
 }

@@ -41,6 +41,7 @@ describe.each(transports)("the query wire %s", (transport) => {
     "%C2%851,0",
     "GPU-00000000-0000-0000-0000-000000000001,0",
     "0000:41:00.0,0000:42:00.0",
+    "00000000:41:00.0,42:00.0",
   ])("takes the ids %s as GPUs 0 and 1", async (ids) => {
     const { status, body } = await zeusd.ask(`GET /gpu/get_power?gpu_ids=${ids.replaceAll(" ", "+")}`);
     expect(status).toBe(200);

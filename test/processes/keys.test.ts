@@ -55,7 +55,7 @@ it("an empty file is refused", async () => {
   expect(await refusal(words(path))).toContain(`Signing key file '${path}' is empty`);
 });
 
-it("a key under 32 bytes is refused, and the sentence names the flag that allows it", async () => {
+it("a key under 32 bytes is refused, and the sentence names the flag that allows it (13.2 #12)", async () => {
   expect(await refusal(words(createKey("k".repeat(31))))).toContain("--allow-short-signing-key");
 });
 

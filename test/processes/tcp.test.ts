@@ -84,7 +84,7 @@ it.each(["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])(
   },
 );
 
-it("an address that other machines can reach is taken without tokens on an explicit word, with a warning", async () => {
+it("an address that other machines can reach is taken without tokens on an explicit word, with a warning (13.2 #11)", async () => {
   const daemon = startZeusd(words("0.0.0.0:0", "--allow-unauthenticated-tcp"));
   expect(await daemon.listening()).toMatch(/^0\.0\.0\.0:[1-9]\d+$/);
   expect((await daemon.request("/gpu/get_power")).status).toBe(200);
