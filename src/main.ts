@@ -15,6 +15,8 @@ const { version } = createRequire(import.meta.url)("../package.json") as { versi
 
 /** How long an orderly end may take, in milliseconds; a service manager's patience is longer. */
 const drainLimitMs = 4_500;
+/** How long a start that is interrupted gets to finish, in milliseconds. */
+const lastMomentMs = 500;
 
 const stdout = (text: string): void => void process.stdout.write(text);
 const stderr = createLineWriter(process.stderr);
@@ -48,8 +50,12 @@ if (exitCode === 1) exitNow(exitCode);
 async function serve(config: Config): Promise<void> {
   const log = createLog({ level: config.logLevel, format: config.logFormat, write: stderr });
   const euid = process.geteuid?.() ?? 0;
-  const daemon = await startDaemon(config, { version, clock: systemClock, log, euid });
   const signal = nextSignal();
+  const starting = startDaemon(config, { version, clock: systemClock, log, euid });
+  // A start that a signal interrupts may be as good as done, and would leave its socket behind.
+  const daemon = await Promise.race([starting, signal.then(() => Promise.race([starting, pause(lastMomentMs)]))]);
+  if (!daemon) exitNow(0);
+  process.on("SIGHUP", () => log.info("Going on after SIGHUP: there is no file to read again"));
   stdout(`Listening on ${daemon.address}\n${hints(config, daemon.address)}`);
   log.info(`Stopping on ${await signal}`);
   await stop(daemon, await signal, log);
@@ -66,6 +72,12 @@ async function stop(daemon: Daemon, signal: NodeJS.Signals, log: Log): Promise<v
   const again = nextSignal().then((second) => `${second} came as well`);
   const reason = await Promise.race([daemon.drain(), late, again]);
   if (reason !== undefined) log.warn(`Ending without waiting any longer: ${reason}`);
+}
+
+function pause(ms: number): Promise<undefined> {
+  return new Promise((resolve) => {
+    setTimeout(() => resolve(undefined), ms);
+  });
 }
 
 function nextSignal(): Promise<NodeJS.Signals> {

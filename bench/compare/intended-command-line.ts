@@ -27,6 +27,10 @@ export const commandLine: readonly Intended[] = [
     reason: "a port has no sign, and brackets around an address do no harm",
   },
   {
+    name: /ended by SIGHUP/,
+    reason: "SIGHUP is about reading files again, and no reason to end",
+  },
+  {
     name: "ended by SIGUSR1",
     reason: "Node would open a debugger's port, so the signal is ignored",
   },

@@ -1,4 +1,4 @@
-// Tells the log of commands that failed after their reply, without letting a client fill it.
+// Tells the log of commands that failed, without letting a client fill it.
 import type { Clock } from "../contract/clock.ts";
 import { messageOf } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
@@ -17,9 +17,9 @@ export class FailureLog {
     this.#log = log;
   }
 
-  /** `what` names the operation and the device. */
+  /** `what` names the operation and the device, and what is special about it. */
   tell(what: string, error: unknown): void {
-    const text = `${what} failed after its reply: ${messageOf(error)}`;
+    const text = `${what}: ${messageOf(error)}`;
     const count = this.#counts.get(text);
     if (count !== undefined) {
       this.#counts.set(text, count + 1);

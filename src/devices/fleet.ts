@@ -76,12 +76,20 @@ export class Fleet {
    * soon as all are queued, and what fails later goes to the log.
    */
   async run(command: Command): Promise<Results> {
-    if (command.block) return gather(this.#select(command), (device) => start(device, command));
-    for (const device of this.#members(command)) {
-      const what = `${command.row.name} on ${command.row.device.toUpperCase()} ${device.id}`;
-      start(device, command).catch((error: unknown) => this.#failures.tell(what, error));
+    const { name, device: kind } = command.row;
+    const what = ({ id }: Named): string => `${name} on ${kind.toUpperCase()} ${id} failed`;
+    if (!command.block) {
+      for (const device of this.#members(command)) {
+        start(device, command).catch((error) => this.#failures.tell(`${what(device)} after its reply`, error));
+      }
+      return new Map();
     }
-    return new Map();
+    return gather(this.#select(command), (device) =>
+      start(device, command).catch((error: unknown) => {
+        if (isSick(error)) this.#failures.tell(what(device), error);
+        throw error;
+      }),
+    );
   }
 
   /** Throws if one of a command's devices does not exist or is away. */
@@ -154,6 +162,11 @@ async function call(device: Gpu | Cpu, row: Row, parameters: Values): Promise<Va
   if (typeof operation !== "function") throw unsupported(row, device.id);
   // The table types a backend's functions, and the wire decoded the parameters by the same row.
   return (await (operation as (parameters: Values) => Promise<Values | undefined>)(parameters)) ?? {};
+}
+
+/** Whether an error says something of the device, which an operator should hear of, and not of what was asked. */
+function isSick(error: unknown): boolean {
+  return error instanceof ZeusdError && (error.code === "driver_error" || error.code === "io_error");
 }
 
 function unsupported({ name, device }: Operation, id: number): ZeusdError {

@@ -30,12 +30,17 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
+/** How long the log is left alone after it heard of a failure, in milliseconds. */
+const quietMs = 10_000;
+
 export class PowerFeed {
   readonly #parts: PowerFeedParts;
   readonly #listeners = new Set<Listener>();
   #waiters: Waiter[] = [];
   #polling = false;
-  #failing = false;
+  /** Whether the log knows of a failure that is not over. */
+  #told = false;
+  #toldAtMs = -Infinity;
   #endPause = (): void => {};
 
   constructor(parts: PowerFeedParts) {
@@ -100,10 +105,11 @@ export class PowerFeed {
   }
 
   #publish(values: Values): void {
-    if (this.#failing) this.#parts.log.info(`The power of ${this.#parts.name} can be read again`);
-    this.#failing = false;
+    const { name, clock, log } = this.#parts;
+    if (this.#told) log.info(`The power of ${name} can be read again`);
+    this.#told = false;
     for (const { resolve } of this.#waiters.splice(0)) resolve(values);
-    const sample = { timestamp_ms: this.#parts.clock.epochMs(), values };
+    const sample = { timestamp_ms: clock.epochMs(), values };
     for (const listener of this.#listeners) {
       if (listener.last && same(listener.last, values)) continue;
       listener.last = values;
@@ -111,10 +117,18 @@ export class PowerFeed {
     }
   }
 
-  /** A failing GPU is read many times a second: the log hears of it once, and once more when it is over. */
+  /**
+   * A failing GPU is read many times a second: the log hears of it once, and once more when it is over; of one that fails now
+   * and then it hears every 10 s at most.
+   */
   #fail(error: unknown): void {
-    if (!this.#failing) this.#parts.log.warn(`Reading the power of ${this.#parts.name} fails: ${messageOf(error)}`);
-    this.#failing = true;
+    const { name, clock, log } = this.#parts;
+    const now = clock.monotonicMs();
+    if (!this.#told && now - this.#toldAtMs >= quietMs) {
+      log.warn(`Reading the power of ${name} fails: ${messageOf(error)}`);
+      this.#toldAtMs = now;
+      this.#told = true;
+    }
     for (const { reject } of this.#waiters.splice(0)) reject(error);
   }
 

@@ -105,7 +105,8 @@ async function clearStaleSocket(path: string, log: Log): Promise<void> {
     );
   }
   const outcome = await tryConnect(path);
-  if (outcome === "connected") {
+  // A full queue of connections is one that somebody will take from.
+  if (outcome === "connected" || outcome === "EAGAIN") {
     throw new StartError(
       `Socket is in use by another process: '${path}'; stop that one, or choose another --socket-path`,
     );

@@ -66,6 +66,18 @@ describe("commands", () => {
     await Promise.all([write, read]);
   });
 
+  it("that a sick GPU fails are told to the log, once for many", async () => {
+    const machine = createFakeMachine();
+    const log = createQuietLog();
+    const fleet = new Fleet({ clock: createFakeClock(), log, gpuPollHz: 20, cpuPollHz: 10 });
+    fleet.adoptGpus(await machine.backends.gpus.probe());
+    machine.answer("gpu 0", "getPowerLimit", new ZeusdError("driver_error", "NVML error: lost"));
+    machine.answer("gpu 1", "getPowerLimit", new ZeusdError("invalid_argument", "NVML error: invalid"));
+    for (let count = 0; count < 5; count += 1)
+      await expect(fleet.run(command("get_power_limit"))).rejects.toThrow("lost");
+    expect(log.lines).toEqual(["warn get_power_limit on GPU 0 failed: NVML error: lost"]);
+  });
+
   it("are done when the fleet is idle, also those that nobody waits for", async () => {
     const machine = createFakeMachine();
     const fleet = await createFleet(machine);

@@ -92,6 +92,17 @@ describe("a power feed", () => {
     ]);
   });
 
+  it("tells the log of a reading that fails now and then every 10 s at most", async () => {
+    const feed = createFeed();
+    const { end } = listen(feed);
+    for (let count = 0; count < 400; count += 1) {
+      broken = count % 2 === 0 ? new Error("lost") : undefined;
+      await clock.advance(50);
+    }
+    expect(log.lines.filter((line) => line.startsWith("warn"))).toHaveLength(2);
+    end();
+  });
+
   it("answers whoever wants one reading with the next, or with its error", async () => {
     const feed = createFeed();
     const next = feed.next();

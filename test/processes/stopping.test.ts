@@ -43,7 +43,34 @@ async function exitWithin(ms: number, daemon: Zeusd): Promise<void> {
   expect(performance.now() - began).toBeLessThan(ms);
 }
 
+it("on SIGHUP goes on", async () => {
+  const { daemon } = await start();
+  daemon.signal("SIGHUP");
+  await daemon.logged("SIGHUP");
+  expect((await daemon.request("/time")).status).toBe(200);
+});
+
 describe("on SIGTERM", () => {
+  it("that comes as soon as its socket is there, ends with 0 and removes it", async () => {
+    const path = join(createFolder(), "zeusd.sock");
+    const daemon = startZeusd(["--sim", "1xh100", "--socket-path", path]);
+    await eventually(() => existsSync(path));
+    daemon.signal("SIGTERM");
+    expect(await daemon.exit).toEqual(orderly);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it("that comes while the driver hangs at the start, ends within 5 s", async () => {
+    const driver = createDriver({ gpus: 1 });
+    driver.fail("nvmlInit_v2=hang");
+    const daemon = startZeusd(["--allow-unprivileged", "--socket-path", join(createFolder(), "zeusd.sock")], {
+      env: driver.env,
+    });
+    await driver.called("nvmlInit_v2 - hangs");
+    daemon.signal("SIGTERM");
+    await exitWithin(5_000, daemon);
+  });
+
   it("answers the write that the driver is at, then ends with 0 and removes its socket", async () => {
     const subject = await start();
     const { daemon, driver, path } = subject;
