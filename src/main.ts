@@ -67,7 +67,7 @@ async function serve(config: Config): Promise<void> {
 async function stop(daemon: Daemon, signal: NodeJS.Signals, log: Log): Promise<void> {
   if (signal !== "SIGTERM") daemon.cut();
   const late = new Promise<string>((resolve) => {
-    setTimeout(() => resolve(`requests are still unanswered after ${drainLimitMs} ms`), drainLimitMs);
+    setTimeout(() => resolve(`requests or driver calls have not ended after ${drainLimitMs} ms`), drainLimitMs);
   });
   const again = nextSignal().then((second) => `${second} came as well`);
   const reason = await Promise.race([daemon.drain(), late, again]);

@@ -1,8 +1,8 @@
 // What clients with bad intentions send: nobody else may notice, nothing may run that was refused, nothing may be kept.
-import { connect, type Socket } from "node:net";
-import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { Daemon } from "../../src/daemon.ts";
 import { parseFlatJson } from "../../src/http/wire/flat-json.ts";
+import { openBare, type BareConnection } from "./bare-connection.ts";
 import { createFakeMachine, type FakeMachine } from "./fake-machine.ts";
 import { startOnSocket } from "./socket-daemon.ts";
 
@@ -16,18 +16,7 @@ beforeEach(async () => {
   ({ path, daemon, logged } = await startOnSocket(machine, { maxConnections: 8, maxStreams: 8 }));
 });
 
-function open(bytes: string): { readonly socket: Socket; readonly text: () => string; readonly closed: Promise<void> } {
-  const socket = connect(path);
-  let text = "";
-  socket.on("data", (data) => (text += data.toString("latin1")));
-  socket.on("error", () => {});
-  const closed = new Promise<void>((resolve) => {
-    socket.once("close", () => resolve());
-  });
-  socket.write(bytes);
-  onTestFinished(() => void socket.destroy());
-  return { socket, text: () => text, closed };
-}
+const open = (bytes: string): BareConnection => openBare(path, bytes);
 
 const time = "GET /time HTTP/1.1\r\n\r\n";
 const write = "POST /gpu/reset_locked_clocks?gpu_ids=0&block=true HTTP/1.1\r\n";

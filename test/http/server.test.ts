@@ -1,6 +1,5 @@
 // The server by itself: time-outs, stopping, and clients that do not read.
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it, onTestFinished } from "vitest";
@@ -8,10 +7,11 @@ import { emptyReply, jsonReply, textReply, type EventSink, type Reply } from "..
 import { createRequestIds } from "../../src/http/request-id.ts";
 import { HttpServer } from "../../src/http/server.ts";
 import { createQuietLog } from "../quiet-log.ts";
+import { openBare, type BareConnection } from "./bare-connection.ts";
 
 interface Served {
   readonly http: HttpServer;
-  open(bytes: string): { readonly socket: Socket; readonly text: () => string; readonly closed: Promise<void> };
+  open(bytes: string): BareConnection;
 }
 
 async function serve(handle: (path: string) => Promise<Reply>): Promise<Served> {
@@ -32,21 +32,7 @@ async function serve(handle: (path: string) => Promise<Reply>): Promise<Served> 
     http.cut();
     await rm(folder, { recursive: true });
   });
-  return {
-    http,
-    open(bytes) {
-      const socket = connect(path);
-      let text = "";
-      socket.on("data", (data) => (text += data.toString("latin1")));
-      socket.on("error", () => {});
-      const closed = new Promise<void>((resolve) => {
-        socket.once("close", () => resolve());
-      });
-      socket.write(bytes);
-      onTestFinished(() => void socket.destroy());
-      return { socket, text: () => text, closed };
-    },
-  };
+  return { http, open: (bytes) => openBare(path, bytes) };
 }
 
 it("keeps an idle connection for at least 65 s, well over the 5 s of Python's clients (13.2 #6)", async () => {
