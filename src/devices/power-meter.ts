@@ -5,11 +5,11 @@ import type { ValuesOf } from "../contract/field.ts";
 import type { cpuOperations } from "../contract/operations.ts";
 
 export interface PowerMeter {
-  /** Takes the baseline. Fails if the package cannot be read; memory that cannot be read is left out until the next start. */
+  /** Takes the baseline. Fails if the package cannot be read. */
   start(): Promise<void>;
   /**
-   * Mean power since the reading before, in mW, cut off to a whole number; the memory's is null where it has none or its
-   * baseline failed. If a reading fails the one before stays, and the next power covers the time since then.
+   * Mean power since the last good reading, in mW, cut off to a whole number. Fails if the package cannot be read. The memory's
+   * is null for as long as it cannot be read or has no baseline, which its first good reading becomes.
    */
   sample(): Promise<ValuesOf<typeof cpuOperations.getPower.result>>;
 }
@@ -19,26 +19,35 @@ interface Reading {
   readonly at_ms: number;
 }
 
+interface Readings {
+  readonly cpu: Reading;
+  readonly dram: Reading | null;
+}
+
 /** `now` in ms, monotonic. The energy comes from the Cpu itself, which already knows of wraps. */
 export function createPowerMeter(cpu: Cpu, now: () => number): PowerMeter {
-  let before: { readonly cpu: Reading; readonly dram: Reading | null } | undefined;
+  let before: Readings | undefined;
   return {
     async start() {
       before = undefined;
-      const dram = cpu.dram_available ? readDram(cpu, now).catch(() => null) : null;
-      before = { cpu: await readPackage(cpu, now), dram: await dram };
+      before = await readBoth(cpu, now);
     },
     async sample() {
       if (!before) throw new ZeusdError("internal", `The power meter of CPU ${cpu.id} was not started.`);
       const last = before;
-      const [package_, dram] = await Promise.all([readPackage(cpu, now), last.dram && readDram(cpu, now)]);
-      before = { cpu: package_, dram };
+      const next = await readBoth(cpu, now);
+      before = { cpu: next.cpu, dram: next.dram ?? last.dram };
       return {
-        cpu_mw: meanPower(last.cpu, package_),
-        dram_mw: last.dram && dram && meanPower(last.dram, dram),
+        cpu_mw: meanPower(last.cpu, next.cpu),
+        dram_mw: last.dram && next.dram && meanPower(last.dram, next.dram),
       };
     },
   };
+}
+
+async function readBoth(cpu: Cpu, now: () => number): Promise<Readings> {
+  const dram = cpu.dram_available ? readDram(cpu, now).catch(() => null) : null;
+  return { cpu: await readPackage(cpu, now), dram: await dram };
 }
 
 async function readPackage(cpu: Cpu, now: () => number): Promise<Reading> {

@@ -10,7 +10,7 @@ interface RaplOptions {
   /** The folder that holds `intel-rapl:N`, or one with such a folder named `intel-rapl`; by default the kernel's own. */
   readonly root?: string;
   readonly log: Pick<Log, "info" | "warn">;
-  readonly clock?: Pick<Clock, "after">;
+  readonly clock?: Pick<Clock, "after" | "monotonicMs">;
 }
 
 interface Rapl {
@@ -27,7 +27,7 @@ interface Rapl {
  */
 export async function raplCpus({ root, log, clock = systemClock }: RaplOptions): Promise<Rapl> {
   const folder = await findRoot(root);
-  const packages = await findPackages(folder, log);
+  const packages = await findPackages(folder, { log, clock });
   if (packages.length === 0) log.info(`RAPL not available: no CPU package that can be read in ${folder}`);
   const counters = packages.flatMap(({ cpu, dram }) => (dram ? [cpu, dram] : [cpu]));
   return { cpus: packages.map(toCpu), stop: keepRead(counters, clock, log) };
