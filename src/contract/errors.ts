@@ -15,15 +15,25 @@ const statuses = {
   body_too_large: 413,
   unsupported_encoding: 415,
   driver_error: 500,
+  /** The driver has lost the GPU, or itself: nothing works until it is opened anew. */
+  gpu_lost: 500,
+  /** The driver was replaced under the library: only a new process can load the other one. */
+  driver_mismatch: 500,
   io_error: 500,
   internal: 500,
   gpu_away: 503,
+  lane_stuck: 503,
+  queue_full: 503,
   stopping: 503,
   too_many_connections: 503,
   too_many_streams: 503,
+  deadline: 504,
 } as const satisfies Record<string, number>;
 
 export type ErrorCode = keyof typeof statuses;
+
+/** After how many seconds it may be worth trying again, where that is not 1. */
+const patience: Partial<Record<ErrorCode, number>> = { gpu_away: 5, lane_stuck: 5 };
 
 /** A refusal or a failure; its message is one sentence for whoever asked. */
 export class ZeusdError extends Error {
@@ -37,6 +47,11 @@ export class ZeusdError extends Error {
 
   get status(): number {
     return statuses[this.code];
+  }
+
+  /** For 503: after how many seconds to try again. */
+  get retryAfterS(): number | undefined {
+    return this.status === 503 ? (patience[this.code] ?? 1) : undefined;
   }
 }
 

@@ -36,8 +36,9 @@ export interface AwayGpu {
 export interface GpuBackend {
   readonly name: string;
   /**
-   * Looks for GPUs. Called again while something is missing: a GPU that was found before is returned as the same record.
-   * Throws a ZeusdError with the reason when the driver as a whole is missing.
+   * Looks for GPUs. Called again while something is missing: a GPU that was found before is returned as the same record,
+   * unless its id is one of `lost`, those whose calls have failed with `gpu_lost` since: it is then opened anew, and found by
+   * its UUID wherever the driver counts it now. Throws a ZeusdError with the reason when the driver as a whole is missing.
    */
-  probe(): Promise<readonly (Gpu | AwayGpu)[]>;
+  probe(lost: ReadonlySet<number>): Promise<readonly (Gpu | AwayGpu)[]>;
 }

@@ -6,8 +6,10 @@ const device = "void *device";
 /** The parameters of each function; all of them return a code, 0 for success. */
 const parameters = {
   nvmlInit_v2: "",
+  nvmlShutdown: "",
   nvmlDeviceGetCount_v2: "_Out_ unsigned int *count",
   nvmlDeviceGetHandleByIndex_v2: "unsigned int index, _Out_ void **device",
+  nvmlDeviceGetHandleByUUID: "const uint8_t *uuid, _Out_ void **device",
   nvmlDeviceGetName: `${device}, _Out_ uint8_t *name, unsigned int bytes`,
   nvmlDeviceGetUUID: `${device}, _Out_ uint8_t *uuid, unsigned int bytes`,
   nvmlDeviceGetPciInfo_v3: `${device}, _Out_ uint8_t *pci`,
@@ -41,6 +43,11 @@ export const textBytes = 96;
 export function textOf(bytes: Buffer): string {
   const end = bytes.indexOf(0);
   return bytes.toString("utf8", 0, end < 0 ? bytes.length : end);
+}
+
+/** Text as C takes it. */
+export function bytesOf(text: string): Buffer {
+  return Buffer.from(`${text}\0`);
 }
 
 const pciBytes = 68;

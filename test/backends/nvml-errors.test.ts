@@ -56,6 +56,19 @@ describe("a refusal of NVML", () => {
     });
   });
 
+  it.each([
+    ["gpu_lost", [1, 9, 15, 16]],
+    ["driver_mismatch", [18]],
+    ["driver_error", [5, 6, 10, 11, 17, 19, 999]],
+  ] as const)("tells %s from the rest", async (code, answered) => {
+    const { backend, stub } = createSubject();
+    const gpu = await openGpu(backend);
+    for (const each of answered) {
+      stub.fail(`nvmlDeviceGetPowerManagementLimit=code:${each}`);
+      await expect(gpu.getPowerLimit?.({})).rejects.toMatchObject({ code, status: 500 });
+    }
+  });
+
   it("strikes the GPU that it is about, and no other", async () => {
     const { backend, stub } = createSubject();
     const [one, other] = [await openGpu(backend, 0), await openGpu(backend, 1)];

@@ -4,45 +4,52 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createNvmlBackend } from "../../src/backends/nvml/backend.ts";
-import { systemClock, type Clock } from "../../src/contract/clock.ts";
+import { systemClock } from "../../src/contract/clock.ts";
 import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
 import { createNvmlStub } from "../stub/nvml.ts";
-import { createSubject, openGpu } from "./nvml-subject.ts";
+import { createHandClock, createSubject, nothingLost, openGpu } from "./nvml-subject.ts";
 
 describe("looking for GPUs", () => {
   it("finds as many as the driver counts, by ascending index", async () => {
-    const found = await createSubject({ env: { NVML_STUB_GPUS: "11" } }).backend.probe();
+    const found = await createSubject({ env: { NVML_STUB_GPUS: "11" } }).backend.probe(nothingLost);
     expect(found.map(({ id }) => id)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     expect(found[10]).toMatchObject({ name: "Fake GPU 10", pci_address: "0000:4b:00.0" });
   });
 
   it("finds none without an error when there are none", async () => {
-    expect(await createSubject({ env: { NVML_STUB_GPUS: "0" } }).backend.probe()).toEqual([]);
+    expect(await createSubject({ env: { NVML_STUB_GPUS: "0" } }).backend.probe(nothingLost)).toEqual([]);
   });
 
   it("gives the same record for a GPU that was found before, and opens it once", async () => {
     const { backend, stub } = createSubject();
-    const [first, second] = [await backend.probe(), await backend.probe()];
+    const [first, second] = [await backend.probe(nothingLost), await backend.probe(nothingLost)];
     expect(second[0]).toBe(first[0]);
     expect(second[1]).toBe(first[1]);
     expect(stub.calls().filter((line) => line.startsWith("nvmlDeviceGetHandleByIndex_v2"))).toHaveLength(2);
     expect(stub.calls().filter((line) => line.startsWith("nvmlInit_v2"))).toHaveLength(1);
   });
 
+  it("gives the same records to two that look at the same time", async () => {
+    const { backend, stub } = createSubject();
+    const [first, second] = await Promise.all([backend.probe(nothingLost), backend.probe(nothingLost)]);
+    expect([second[0] === first[0], second[1] === first[1]]).toEqual([true, true]);
+    expect(stub.calls().filter((line) => line.startsWith("nvmlInit_v2"))).toHaveLength(1);
+  });
+
   it("keeps a GPU that was found before when the driver counts fewer", async () => {
     const { backend, stub } = createSubject();
-    const before = await backend.probe();
+    const before = await backend.probe(nothingLost);
     stub.fail("nvmlDeviceGetCount_v2=value:1");
-    expect((await backend.probe())[1]).toBe(before[1]);
+    expect((await backend.probe(nothingLost))[1]).toBe(before[1]);
   });
 
   it("finds a GPU that the driver counts later", async () => {
     const { backend, stub } = createSubject();
     stub.fail("nvmlDeviceGetCount_v2=value:1");
-    const [only, ...others] = await backend.probe();
+    const [only, ...others] = await backend.probe(nothingLost);
     expect(others).toEqual([]);
     stub.fail();
-    const later = await backend.probe();
+    const later = await backend.probe(nothingLost);
     expect(later[0]).toBe(only);
     expect(later[1]).toMatchObject({ id: 1, name: "Fake GPU 1" });
   });
@@ -51,7 +58,7 @@ describe("looking for GPUs", () => {
     const stub = createNvmlStub();
     onTestFinished(() => stub.remove());
     const backend = createNvmlBackend({ clock: systemClock, names: ["/nowhere/libnvidia-ml.so.1", stub.path] });
-    expect(await backend.probe()).toHaveLength(2);
+    expect(await backend.probe(nothingLost)).toHaveLength(2);
   });
 });
 
@@ -61,7 +68,7 @@ describe("a GPU that cannot be opened", () => {
     async (symbol) => {
       const { backend, stub } = createSubject();
       stub.fail(`${symbol}@0=code:15`);
-      const [away, other] = await backend.probe();
+      const [away, other] = await backend.probe(nothingLost);
       expect(away).toMatchObject({
         id: 0,
         away: { message: "NVML error: device fell off the bus or has otherwise become inacessible", status: 500 },
@@ -73,9 +80,9 @@ describe("a GPU that cannot be opened", () => {
   it("is found by a later probe, and the others stay as they were", async () => {
     const { backend, stub } = createSubject();
     stub.fail("nvmlDeviceGetHandleByIndex_v2@0=code:17");
-    const before = await backend.probe();
+    const before = await backend.probe(nothingLost);
     stub.fail();
-    const after = await backend.probe();
+    const after = await backend.probe(nothingLost);
     expect(after[0]).toMatchObject({ id: 0, name: "Fake GPU 0" });
     expect(after[1]).toBe(before[1]);
   });
@@ -100,12 +107,12 @@ describe("a driver that is not there", () => {
     onTestFinished(() => rmSync(folder, { recursive: true }));
     const path = join(folder, nvmlFile);
     const backend = createNvmlBackend({ clock: systemClock, names: [path] });
-    await expect(backend.probe()).rejects.toMatchObject({
+    await expect(backend.probe(nothingLost)).rejects.toMatchObject({
       code: "driver_error",
       message: `Cannot load NVML: ${path}: cannot open shared object file: No such file or directory`,
     });
     copyFileSync(join(buildNvmlStub(), nvmlFile), path);
-    expect(await backend.probe()).toHaveLength(2);
+    expect(await backend.probe(nothingLost)).toHaveLength(2);
   });
 
   it.each([
@@ -115,10 +122,38 @@ describe("a driver that is not there", () => {
   ])("is an error with the reason for %s, and works without a restart when that is over", async (rule, message) => {
     const { backend, stub } = createSubject();
     stub.fail(rule);
-    await expect(backend.probe()).rejects.toMatchObject({ message });
-    await expect(backend.probe()).rejects.toMatchObject({ message });
+    await expect(backend.probe(nothingLost)).rejects.toMatchObject({ message });
+    await expect(backend.probe(nothingLost)).rejects.toMatchObject({ message });
     stub.fail();
-    expect(await backend.probe()).toHaveLength(2);
+    expect(await backend.probe(nothingLost)).toHaveLength(2);
+  });
+
+  it("is begun anew while none of its GPUs can be opened", async () => {
+    const { backend, stub } = createSubject();
+    stub.fail("nvmlDeviceGetHandleByIndex_v2=code:9");
+    expect(await backend.probe(nothingLost)).toMatchObject([
+      { away: { code: "gpu_lost" } },
+      { away: { code: "gpu_lost" } },
+    ]);
+    stub.fail();
+    expect(await backend.probe(nothingLost)).toMatchObject([{ name: "Fake GPU 0" }, { name: "Fake GPU 1" }]);
+    expect(stub.calls().filter((line) => /Init|Shutdown/.test(line))).toEqual([
+      "nvmlInit_v2 - 0 -> 0",
+      "nvmlShutdown - -> 0",
+      "nvmlInit_v2 - 0 -> 0",
+    ]);
+  });
+
+  it.each([
+    "nvmlInit_v2=code:18",
+    "nvmlDeviceGetCount_v2=code:18",
+    "nvmlDeviceGetHandleByIndex_v2@1=code:18",
+    "nvmlDeviceGetUUID@1=code:18",
+    "nvmlDeviceGetTotalEnergyConsumption@1=code:18",
+  ])("and was replaced under the library is the end of every probe (%s)", async (rule) => {
+    const { backend, stub } = createSubject();
+    stub.fail(rule);
+    await expect(backend.probe(nothingLost)).rejects.toMatchObject({ code: "driver_mismatch" });
   });
 
   it("is loaded anew after it failed to start, so that an upgrade is taken up", async () => {
@@ -131,70 +166,53 @@ describe("a driver that is not there", () => {
     };
     install(["nvmlInit_v2"]);
     const backend = createNvmlBackend({ clock: systemClock, names: [path] });
-    await expect(backend.probe()).rejects.toThrow("function symbol failed to load");
+    await expect(backend.probe(nothingLost)).rejects.toThrow("function symbol failed to load");
     install([]);
-    expect(await backend.probe()).toHaveLength(2);
+    expect(await backend.probe(nothingLost)).toHaveLength(2);
   });
 });
 
 describe("a driver that hangs", () => {
   it("does not hold up a probe for longer than its patience, and is joined by the next", async () => {
-    const stub = createNvmlStub();
-    onTestFinished(() => stub.remove());
     const { clock, pass } = createHandClock();
-    const backend = createNvmlBackend({ clock, names: [stub.path], patienceMs: 5_000 });
+    const { backend, stub } = createSubject({}, clock);
     stub.fail("nvmlInit_v2=hang");
-    const first = backend.probe();
+    const first = backend.probe(nothingLost);
     await stub.called("nvmlInit_v2 - hangs");
     pass();
-    await expect(first).rejects.toThrow("NVML has not answered for 5 s");
-    const second = backend.probe();
+    await expect(first).rejects.toThrow("NVML has not answered for 30 s");
+    const second = backend.probe(nothingLost);
     stub.fail();
     expect(await second).toHaveLength(2);
     expect(stub.calls().filter((line) => line === "nvmlInit_v2 - 0 -> 0")).toHaveLength(1);
   });
 
   it("while it counts its GPUs is asked once, however often it is probed", async () => {
-    const { backend, stub } = createSubject();
+    const { clock, pass } = createHandClock();
+    const { backend, stub } = createSubject({}, clock);
     stub.fail("nvmlDeviceGetCount_v2=hang");
-    const probes = [backend.probe(), backend.probe()];
+    const first = backend.probe(nothingLost);
     await stub.called("nvmlDeviceGetCount_v2 - hangs");
-    probes.push(backend.probe());
+    pass();
+    await expect(first).rejects.toThrow("NVML has not answered for 30 s");
+    const second = backend.probe(nothingLost);
     stub.fail();
-    const found = await Promise.all(probes);
-    expect(found.map(({ length }) => length)).toEqual([2, 2, 2]);
+    expect(await second).toHaveLength(2);
     expect(stub.calls().filter((line) => line === "nvmlDeviceGetCount_v2 - -> 0")).toHaveLength(1);
   });
 
   it("for one GPU makes that one away, and leaves the others", async () => {
-    const stub = createNvmlStub();
-    onTestFinished(() => stub.remove());
     const { clock, pass } = createHandClock();
-    const backend = createNvmlBackend({ clock, names: [stub.path], patienceMs: 5_000 });
+    const { backend, stub } = createSubject({}, clock);
     stub.fail("nvmlDeviceGetName@0=hang");
-    const probe = backend.probe();
+    const probe = backend.probe(nothingLost);
     await stub.called("nvmlDeviceGetName 0 hangs");
     await stub.called("nvmlDeviceGetTotalEnergyConsumption 1 -> 0");
     pass();
     const [away, other] = await probe;
-    expect(away).toMatchObject({ id: 0, away: { message: "GPU 0 has not answered for 5 s" } });
+    expect(away).toMatchObject({ id: 0, away: { message: "GPU 0 has not answered for 30 s" } });
     expect(other).toMatchObject({ id: 1 });
     stub.fail();
-    expect((await backend.probe())[0]).toMatchObject({ id: 0, name: "Fake GPU 0" });
+    expect((await backend.probe(nothingLost))[0]).toMatchObject({ id: 0, name: "Fake GPU 0" });
   });
 });
-
-/** A clock that stands still until its time is made to pass. */
-function createHandClock(): { readonly clock: Clock; readonly pass: () => void } {
-  const waiting = new Set<() => void>();
-  const after: Clock["after"] = (_, callback) => {
-    waiting.add(callback);
-    return () => waiting.delete(callback);
-  };
-  return {
-    clock: { ...systemClock, after },
-    pass() {
-      for (const callback of waiting) callback();
-    },
-  };
-}

@@ -1,7 +1,7 @@
 // The NVML backend over its stand-in, for the tests beside this file.
 import { onTestFinished } from "vitest";
 import { createNvmlBackend } from "../../src/backends/nvml/backend.ts";
-import { systemClock } from "../../src/contract/clock.ts";
+import { systemClock, type Clock } from "../../src/contract/clock.ts";
 import type { Gpu, GpuBackend } from "../../src/contract/gpu.ts";
 import { createNvmlStub, type NvmlStub, type NvmlStubOptions } from "../stub/nvml.ts";
 
@@ -10,16 +10,33 @@ export interface NvmlSubject {
   readonly backend: GpuBackend;
 }
 
+export const nothingLost: ReadonlySet<number> = new Set();
+
 /** A backend that has not looked for GPUs yet; its library goes away with the test. */
-export function createSubject(options: NvmlStubOptions = {}): NvmlSubject {
+export function createSubject(options: NvmlStubOptions = {}, clock: Clock = systemClock): NvmlSubject {
   const stub = createNvmlStub(options);
   onTestFinished(() => stub.remove());
-  return { stub, backend: createNvmlBackend({ clock: systemClock, names: [stub.path] }) };
+  return { stub, backend: createNvmlBackend({ clock, names: [stub.path], patienceMs: 30_000 }) };
 }
 
 /** The GPU of an index, as a probe finds it. */
 export async function openGpu(backend: GpuBackend, id = 0): Promise<Gpu> {
-  const found = (await backend.probe())[id];
+  const found = (await backend.probe(nothingLost))[id];
   if (!found || "away" in found) throw new Error(`GPU ${id} is not there: ${found?.away.message}`);
   return found;
+}
+
+/** A clock that stands still until its time is made to pass. */
+export function createHandClock(): { readonly clock: Clock; readonly pass: () => void } {
+  const waiting = new Set<() => void>();
+  const after: Clock["after"] = (_, callback) => {
+    waiting.add(callback);
+    return () => waiting.delete(callback);
+  };
+  return {
+    clock: { ...systemClock, after },
+    pass() {
+      for (const callback of waiting) callback();
+    },
+  };
 }

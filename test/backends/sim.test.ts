@@ -20,7 +20,7 @@ const unsupported = {
 async function machine(name: string, load?: (gpu: number) => Load) {
   const clock = { ms: 1_000_000 };
   const sim = simBackend(name, { now: () => clock.ms, ...(load && { load }) });
-  const gpus = (await sim.gpus.probe()).map((gpu) => {
+  const gpus = (await sim.gpus.probe(new Set())).map((gpu) => {
     if ("away" in gpu) throw new Error(`GPU ${gpu.id} is away`);
     // Every row that a call answers is there: this is what the cast below rests on.
     for (const [call, { by }] of Object.entries(gpuOperations)) if (by === "call") expect(gpu).toHaveProperty(call);
@@ -78,7 +78,7 @@ describe("the machine", () => {
 
   test("answers a second probe with the same records", async () => {
     const { sim } = await machine("4xh100");
-    const [first, second] = [await sim.gpus.probe(), await sim.gpus.probe()];
+    const [first, second] = [await sim.gpus.probe(new Set()), await sim.gpus.probe(new Set())];
     expect(second.every((gpu, index) => gpu === first[index])).toBe(true);
   });
 

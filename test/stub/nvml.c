@@ -7,8 +7,12 @@
 //   NVML_STUB_LOG=path          one line per call: "<symbol> <gpu or -> <arguments> -> <code>"; a call that starts to
 //                               hang also writes "<symbol> <gpu or -> hangs" at once
 //   NVML_STUB_ENERGY=fixed      energy counters stand still
+//   NVML_STUB_POWER=changing    no reading of power equals the one before
+//   NVML_STUB_TIMES=path        how long each delayed call really slept, in the order in which they ended: 64-bit numbers,
+//                               first how many there were, then nanoseconds; when the file is full the oldest are replaced
 //   NVML_STUB_ROOTLESS=1        setters do not ask for root
 //   NVML_STUB_LOCK=1            one lock around every call, as some drivers have, held through delays and hangs
+//   NVML_STUB_HANDLES=latest    a GPU gets a new handle each time, and those that it had before are refused
 //   NVML_STUB_FAULTS=rules      rules that hold as long as the library is loaded
 //   NVML_STUB_FAULTS_FILE=path  rules that are read anew on every call; replace the file by rename, lest half a rule is read
 //
@@ -19,6 +23,8 @@
 //   value:N   what a reading says (power, energy, count, persistence mode, limits ...)
 //   type:N    the value type of a field record
 // A field of nvmlDeviceGetFieldValues is addressed as "field<id>.<scope>", for example "field186.0@1=code:3".
+// "order@0=value:1" has the driver count GPU 1 at index 0; "order@0=value:5" replaces GPU 0 by one never seen. In rules and in
+// the log a GPU keeps its number, from which its name, UUID and PCI address follow, wherever the driver counts it.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -44,11 +50,17 @@ enum {
   NO_PERMISSION = 4,
   NOT_FOUND = 6,
   INSUFFICIENT_SIZE = 7,
+  DRIVER_NOT_LOADED = 9,
+  GPU_IS_LOST = 15,
+  RESET_REQUIRED = 16,
+  VERSION_MISMATCH = 18,
   UNKNOWN = 999,
 };
 
 enum {
   MAX_GPUS = 64,
+  UUID_BYTES = 64,
+  HANDLES_PER_GPU = 16,
   DEFAULT_POWER_LIMIT_MW = 300000,
   MIN_POWER_LIMIT_MW = 100000,
   MAX_POWER_LIMIT_MW = 400000,
@@ -124,8 +136,15 @@ struct state {
   struct gpu gpus[MAX_GPUS];
 };
 
+enum { MAX_TIMES = 65536 };
+
+struct times {
+  atomic_ulong count;
+  _Atomic int64_t slept_ns[MAX_TIMES];
+};
+
 struct handle {
-  atomic_bool given;
+  char never_read;
 };
 
 struct fault {
@@ -145,14 +164,18 @@ struct call {
 
 static struct {
   int gpus;
-  bool energy_fixed, rootless, locked;
+  bool energy_fixed, power_changing, rootless, locked, latest_handles;
   int log_fd;
   const char *faults, *faults_file;
 } config;
 
 static struct state private_state;
 static struct state *state;
-static struct handle handles[MAX_GPUS];
+static struct times *times;
+static atomic_uint power_readings;
+static struct handle handles[MAX_GPUS][HANDLES_PER_GPU];
+static _Atomic(nvmlDevice) given[MAX_GPUS];  // the handle of each GPU that is good now
+static atomic_uint givings;
 static atomic_int inits;
 static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -186,6 +209,17 @@ static struct state *shared_state(const char *path) {
   return shared;
 }
 
+static struct times *shared_times(const char *path) {
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd < 0) return NULL;
+  void *mapped = MAP_FAILED;
+  if (ftruncate(fd, sizeof(struct times)) == 0) {
+    mapped = mmap(NULL, sizeof(struct times), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  }
+  close(fd);
+  return mapped == MAP_FAILED ? NULL : mapped;
+}
+
 static bool env_is(const char *name, const char *value) {
   const char *set = getenv(name);
   return set && strcmp(set, value) == 0;
@@ -201,8 +235,10 @@ __attribute__((constructor)) static void load(void) {
   config.gpus = gpus ? atoi(gpus) : 2;
   if (config.gpus < 0 || config.gpus > MAX_GPUS) config.gpus = MAX_GPUS;
   config.energy_fixed = env_is("NVML_STUB_ENERGY", "fixed");
+  config.power_changing = env_is("NVML_STUB_POWER", "changing");
   config.rootless = env_is("NVML_STUB_ROOTLESS", "1");
   config.locked = env_is("NVML_STUB_LOCK", "1");
+  config.latest_handles = env_is("NVML_STUB_HANDLES", "latest");
   config.faults = env_copy("NVML_STUB_FAULTS");
   config.faults_file = env_copy("NVML_STUB_FAULTS_FILE");
 
@@ -213,6 +249,10 @@ __attribute__((constructor)) static void load(void) {
   const char *path = getenv("NVML_STUB_STATE");
   if (path && *path && !(state = shared_state(path))) fprintf(stderr, "nvml stub: %s: %s\n", path, strerror(errno));
   if (!state) set_up(state = &private_state);
+  const char *record = getenv("NVML_STUB_TIMES");
+  if (record && *record && !(times = shared_times(record))) {
+    fprintf(stderr, "nvml stub: %s: %s\n", record, strerror(errno));
+  }
 }
 
 // ---- Faults --------------------------------------------------------------------------------------------------------
@@ -271,6 +311,12 @@ static void wait_ms(double ms) {
   while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
 }
 
+static void delay(double ms) {
+  int64_t began_ns = now_ns();
+  wait_ms(ms);
+  if (times) times->slept_ns[times->count++ % MAX_TIMES] = now_ns() - began_ns;
+}
+
 // ---- Calls ---------------------------------------------------------------------------------------------------------
 
 __attribute__((format(printf, 3, 4))) static void write_log(const struct call *call, const nvmlReturn *code,
@@ -292,17 +338,47 @@ __attribute__((format(printf, 3, 4))) static void write_log(const struct call *c
 static void suffer(struct call *call) {
   if (!config.faults && !config.faults_file) return;
   call->fault = find_fault(call->symbol, call->gpu);
-  if (call->fault.delay_ms > 0) wait_ms(call->fault.delay_ms);
+  if (call->fault.delay_ms > 0) delay(call->fault.delay_ms);
   if (!call->fault.hang) return;
   write_log(call, NULL, "hangs");
-  do wait_ms(1);
+  do wait_ms(config.faults_file ? 1 : 60000);  // without a file nothing can end it, and who looks takes others' time
   while (find_fault(call->symbol, call->gpu).hang);
 }
 
 // Only a pointer that was given out is a handle, and nothing is read through it before that is known.
 static int gpu_of(nvmlDevice device) {
-  for (int i = 0; i < config.gpus; i++) {
-    if (device == &handles[i] && handles[i].given) return i;
+  for (int i = 0; device && i < MAX_GPUS; i++) {
+    if (device == given[i]) return i;
+  }
+  return -1;
+}
+
+static nvmlDevice give_handle(int gpu) {
+  return given[gpu] = &handles[gpu][config.latest_handles ? givings++ % HANDLES_PER_GPU : 0];
+}
+
+// The GPU that the driver counts at an index.
+static int gpu_at(unsigned int index) {
+  if (index >= (unsigned int)config.gpus) return -1;
+  struct fault order = find_fault("order", (int)index);
+  return order.has_value && order.value < MAX_GPUS ? (int)order.value : (int)index;
+}
+
+static unsigned int index_at(int gpu) {
+  unsigned int index = 0;
+  while (index < (unsigned int)config.gpus && gpu_at(index) != gpu) index++;
+  return index;
+}
+
+static void write_uuid(char *uuid, int gpu) {
+  snprintf(uuid, UUID_BYTES, "GPU-00000000-0000-0000-0000-%012d", gpu);
+}
+
+static int gpu_of_uuid(const char *wanted) {
+  for (unsigned int i = 0; wanted && i < (unsigned int)config.gpus; i++) {
+    char uuid[UUID_BYTES];
+    write_uuid(uuid, gpu_at(i));
+    if (strcmp(uuid, wanted) == 0) return gpu_at(i);
   }
   return -1;
 }
@@ -361,7 +437,10 @@ static nvmlReturn answer_text(struct call call, char *out, unsigned int bytes, c
 // A call without a valid handle is refused; until it is, it looks at GPU 0.
 static int index_of(const struct call *call) { return call->gpu < 0 ? 0 : call->gpu; }
 static struct gpu *gpu(const struct call *call) { return &state->gpus[index_of(call)]; }
-static unsigned int usual_power_mw(const struct call *call) { return 50000u + (unsigned int)index_of(call); }
+static unsigned int usual_power_mw(const struct call *call) {
+  unsigned int more = config.power_changing ? MAX_GPUS * (++power_readings % 1000) : 0;
+  return 50000u + more + (unsigned int)index_of(call);
+}
 
 // ---- The library ---------------------------------------------------------------------------------------------------
 
@@ -377,7 +456,7 @@ nvmlReturn nvmlInitWithFlags(unsigned int flags) { return init(begin_call(__func
 nvmlReturn nvmlShutdown(void) {
   struct call call = begin(__func__);
   if (call.code == SUCCESS && --inits == 0) {
-    for (int i = 0; i < MAX_GPUS; i++) handles[i].given = false;
+    for (int i = 0; i < MAX_GPUS; i++) given[i] = NULL;
   }
   return END(call, "%s", "");
 }
@@ -391,6 +470,10 @@ const char *nvmlErrorString(nvmlReturn code) {
     case NO_PERMISSION: return "Insufficient Permissions";
     case NOT_FOUND: return "Not Found";
     case INSUFFICIENT_SIZE: return "Insufficient Size";
+    case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case GPU_IS_LOST: return "GPU is lost";
+    case RESET_REQUIRED: return "GPU requires reset";
+    case VERSION_MISMATCH: return "Driver/library version mismatch";
     default: return "Unknown Error";
   }
 }
@@ -404,15 +487,20 @@ nvmlReturn nvmlDeviceGetCount_v2(unsigned int *count) {
 }
 
 nvmlReturn nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice *device) {
-  bool known = index < (unsigned int)config.gpus;
-  struct call call = begin_call(__func__, known ? (int)index : -1);
+  struct call call = begin_call(__func__, gpu_at(index));
   if (inits == 0) call.code = UNINITIALIZED;
-  refuse_if(&call, !known || !device, INVALID_ARGUMENT);
-  if (call.code == SUCCESS) {
-    handles[index].given = true;
-    *device = &handles[index];
-  }
+  refuse_if(&call, call.gpu < 0 || !device, INVALID_ARGUMENT);
+  if (call.code == SUCCESS) *device = give_handle(call.gpu);
   return END(call, "%u", index);
+}
+
+nvmlReturn nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice *device) {
+  struct call call = begin_call(__func__, gpu_of_uuid(uuid));
+  if (inits == 0) call.code = UNINITIALIZED;
+  refuse_if(&call, !uuid || !device, INVALID_ARGUMENT);
+  refuse_if(&call, call.gpu < 0, NOT_FOUND);
+  if (call.code == SUCCESS) *device = give_handle(call.gpu);
+  return END(call, "%s", uuid ? uuid : "NULL");
 }
 
 // ---- Who a GPU is --------------------------------------------------------------------------------------------------
@@ -426,14 +514,14 @@ nvmlReturn nvmlDeviceGetName(nvmlDevice device, char *name, unsigned int bytes) 
 
 nvmlReturn nvmlDeviceGetUUID(nvmlDevice device, char *uuid, unsigned int bytes) {
   struct call call = begin_gpu(__func__, device);
-  char text[64];
-  snprintf(text, sizeof text, "GPU-00000000-0000-0000-0000-%012d", index_of(&call));
+  char text[UUID_BYTES];
+  write_uuid(text, index_of(&call));
   return answer_text(call, uuid, bytes, text);
 }
 
 nvmlReturn nvmlDeviceGetIndex(nvmlDevice device, unsigned int *index) {
   struct call call = begin_gpu(__func__, device);
-  return answer(call, index, (unsigned int)index_of(&call));
+  return answer(call, index, index_at(index_of(&call)));
 }
 
 nvmlReturn nvmlDeviceGetPciInfo_v3(nvmlDevice device, nvmlPciInfo *pci) {

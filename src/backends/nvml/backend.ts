@@ -1,10 +1,13 @@
-// Finds NVIDIA GPUs: loads NVML when it is there, opens each GPU once, and waits for none of them for ever.
+// Finds NVIDIA GPUs: loads NVML when it is there, opens each GPU once, and anew when it was lost; waits for none for ever.
 import type { Clock } from "../../contract/clock.ts";
 import { ZeusdError } from "../../contract/errors.ts";
-import type { AwayGpu, Gpu, GpuBackend } from "../../contract/gpu.ts";
+import type { GpuBackend } from "../../contract/gpu.ts";
 import { nvmlNames } from "../../native/nvml.ts";
-import { openGpu } from "./gpu.ts";
-import { openNvml, type Nvml } from "./library.ts";
+import { isMismatch } from "./errors.ts";
+import { inTurn, within } from "./patience.ts";
+import { Places } from "./places.ts";
+import type { Seat } from "./seat.ts";
+import { createSessions } from "./session.ts";
 
 export interface NvmlParts {
   readonly clock: Clock;
@@ -15,60 +18,37 @@ export interface NvmlParts {
 }
 
 export function createNvmlBackend({ clock, names = nvmlNames, patienceMs = 30_000 }: NvmlParts): GpuBackend {
-  const library = untilDone(() => openNvml(names));
-  const countGpus = oneAtATime(async () => (await library()).number("nvmlDeviceGetCount_v2"));
-  const openers = new Map<number, () => Promise<Gpu>>();
+  const sessions = createSessions(names);
+  const places = new Places();
 
-  async function look(nvml: Nvml, id: number): Promise<Gpu | AwayGpu> {
-    const open = openers.get(id) ?? untilDone(() => openGpu(nvml, id));
-    openers.set(id, open);
-    try {
-      return await within(patienceMs, clock, `GPU ${id}`, open());
-    } catch (error) {
-      if (error instanceof ZeusdError) return { id, away: error };
-      throw error;
+  function patiently<Result>(who: string, work: Promise<Result>): Promise<Result> {
+    return within(patienceMs, clock, who, work);
+  }
+
+  /** Opens the GPUs all at once, and takes them in by index: who gets which id must not depend on who answers first. */
+  async function open(seats: readonly Seat[]): Promise<ReadonlyMap<number, ZeusdError>> {
+    const openings = await Promise.allSettled(seats.map((seat) => patiently(`GPU ${seat.id}`, seat.open())));
+    const reasons = new Map<number, ZeusdError>();
+    for (const [index, seat] of seats.entries()) {
+      const opening = openings[index];
+      const failure: unknown = opening?.status === "fulfilled" ? places.take(seat, opening.value) : opening?.reason;
+      if (failure === undefined) continue;
+      if (!(failure instanceof ZeusdError) || isMismatch(failure)) throw failure;
+      places.reserve(seat.id);
+      reasons.set(seat.id, failure);
     }
+    return reasons;
   }
 
   return {
     name: "nvml",
-    async probe() {
-      const count = await within(patienceMs, clock, "NVML", countGpus());
-      const nvml = await library();
-      // A GPU that was there before is not forgotten when the driver counts fewer.
-      const ids = Array.from({ length: Math.max(count, openers.size) }, (_, id) => id);
-      return Promise.all(ids.map((id) => look(nvml, id)));
-    },
+    probe: inTurn(async (lost) => {
+      places.close(lost);
+      // While no GPU is open, nobody notices that NVML is initialised anew, and a driver that was reloaded needs it.
+      const session = await patiently("NVML", places.anyOpen ? sessions.current() : sessions.renewed());
+      const seats = session.seats(await patiently("NVML", session.count()));
+      const reasons = await open(seats.filter(({ place }) => !place?.close));
+      return places.list(reasons);
+    }),
   };
-}
-
-/** Tries `work` anew after a failure, and keeps its result. A try that hangs is joined, so that it costs one thread only. */
-function untilDone<Result>(work: () => Promise<Result>): () => Promise<Result> {
-  let attempt: Promise<Result> | undefined;
-  return () => {
-    attempt ??= work().catch((error: unknown) => {
-      attempt = undefined;
-      throw error;
-    });
-    return attempt;
-  };
-}
-
-/** Does `work` anew each time, but never twice at once. */
-function oneAtATime<Result>(work: () => Promise<Result>): () => Promise<Result> {
-  let running: Promise<Result> | undefined;
-  return () => {
-    running ??= work().finally(() => {
-      running = undefined;
-    });
-    return running;
-  };
-}
-
-function within<Result>(ms: number, clock: Clock, who: string, work: Promise<Result>): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const late = new ZeusdError("driver_error", `${who} has not answered for ${ms / 1000} s`);
-    const cancel = clock.after(ms, () => reject(late));
-    work.then(resolve, reject).finally(cancel);
-  });
 }

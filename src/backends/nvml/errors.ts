@@ -30,9 +30,14 @@ const texts: Readonly<Record<number, string>> = {
 };
 
 const codes: Readonly<Record<number, ErrorCode>> = {
+  1: "gpu_lost",
   2: "invalid_argument",
   3: "not_supported",
   4: "no_permission",
+  9: "gpu_lost",
+  15: "gpu_lost",
+  16: "gpu_lost",
+  18: "driver_mismatch",
 };
 
 /** What the driver answered, and to which question; the cause of the error that is told. */
@@ -72,6 +77,11 @@ export function nativeError(error: unknown): unknown {
     return new ZeusdError("driver_error", `Cannot load NVML: ${error.message}`, { cause: error });
   }
   return error;
+}
+
+/** Whether only a new process can go on. */
+export function isMismatch(error: unknown): boolean {
+  return error instanceof ZeusdError && error.code === "driver_mismatch";
 }
 
 function nvmlError(code: ErrorCode, text: string, cause: Error): ZeusdError {

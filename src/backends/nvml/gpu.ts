@@ -1,26 +1,38 @@
 // A GPU that NVML drives: who it is, and one function for each operation.
 import type { Gpu, GpuFacts } from "../../contract/gpu.ts";
-import { unknownValueError } from "./errors.ts";
-import type { Handle, Nvml } from "./library.ts";
+import { isMismatch, unknownValueError } from "./errors.ts";
+import { nvmlUntil, type Handle, type Nvml } from "./library.ts";
 import { createPowerReader } from "./power.ts";
 
-/** Opens the GPU of an index. Throws if it gives no handle or no name; whatever else it does not tell is left out. */
-export async function openGpu(nvml: Nvml, id: number): Promise<Gpu> {
-  const handle = await nvml.handle(id);
-  return { ...(await factsOf(nvml, handle, id)), ...callsOf(nvml, handle) };
+/** A GPU that has a handle. It has no id yet: that may depend on what it tells about itself. */
+export interface OpenGpu {
+  readonly record: Omit<Gpu, "id">;
+  /** Ends the use of its handle: the driver hears nothing of later calls. */
+  close(): void;
 }
 
-async function factsOf(nvml: Nvml, handle: Handle, id: number): Promise<GpuFacts> {
+/** Throws if the GPU does not tell its name; whatever else it does not tell is left out. */
+export async function openGpu(nvml: Nvml, handle: Handle): Promise<OpenGpu> {
+  const ending = new AbortController();
+  const facts = await factsOf(nvml, handle);
+  const record = { ...facts, ...callsOf(nvmlUntil(ending.signal, nvml), handle) };
+  return { record, close: () => ending.abort() };
+}
+
+async function factsOf(nvml: Nvml, handle: Handle): Promise<Omit<GpuFacts, "id">> {
   return {
-    id,
     name: await nvml.text("nvmlDeviceGetName", handle),
-    uuid: await nvml.text("nvmlDeviceGetUUID", handle).catch(() => null),
-    pci_address: await nvml.pciAddress(handle).catch(() => null),
-    cumulative_energy_available: await nvml.number("nvmlDeviceGetTotalEnergyConsumption", handle).then(
-      () => true,
-      () => false,
-    ),
+    uuid: await ifTold(nvml.text("nvmlDeviceGetUUID", handle)),
+    pci_address: await ifTold(nvml.pciAddress(handle)),
+    cumulative_energy_available: (await ifTold(nvml.number("nvmlDeviceGetTotalEnergyConsumption", handle))) !== null,
   };
+}
+
+function ifTold<Fact>(fact: Promise<Fact>): Promise<Fact | null> {
+  return fact.catch((error: unknown) => {
+    if (isMismatch(error)) throw error;
+    return null;
+  });
 }
 
 type GpuCalls = Required<Omit<Gpu, keyof GpuFacts>>;

@@ -2,6 +2,7 @@
 import { ZeusdError } from "../../contract/errors.ts";
 import type { Argument } from "../../native/load.ts";
 import {
+  bytesOf,
   createFieldValue,
   createPciInfo,
   fieldValueOf,
@@ -25,23 +26,70 @@ export interface Nvml {
   number(symbol: NvmlSymbol, ...args: readonly Argument[]): Promise<number>;
   text(symbol: NvmlSymbol, handle: Handle): Promise<string>;
   handle(index: number): Promise<Handle>;
+  handleOf(uuid: string): Promise<Handle>;
   /** For example `0000:41:00.0`. */
   pciAddress(handle: Handle): Promise<string>;
   /** One field of one scope, if it is an unsigned whole number. */
   field(handle: Handle, fieldId: number, scopeId: number): Promise<number>;
 }
 
+/** NVML from its initialisation to its end. */
+export interface OpenNvml extends Nvml {
+  /** How many calls are in the library now. */
+  readonly inFlight: number;
+  /**
+   * Shuts NVML down and unloads it; calls are refused from then on. None may be in flight: nobody knows what one does whose
+   * library is shut down, and one whose library is unloaded kills the process.
+   */
+  close(): Promise<void>;
+}
+
 /** Loads and initialises NVML. When that fails nothing of it stays, so that it can be tried again with another driver. */
-export async function openNvml(names: readonly string[]): Promise<Nvml> {
+export async function openNvml(names: readonly string[]): Promise<OpenNvml> {
   const library = load(names);
-  const nvml = createNvml(library);
-  try {
-    await nvml.run("nvmlInit_v2");
-    return nvml;
-  } catch (error) {
+  let inFlight = 0;
+  let closed = false;
+  const run: Run = async (symbol, ...args) => {
+    if (closed) throw openedAnew();
+    inFlight += 1;
+    try {
+      const code = await library.call(symbol, ...args);
+      if (code !== 0) throw codeError(symbol, code);
+    } catch (error) {
+      throw nativeError(error);
+    } finally {
+      inFlight -= 1;
+    }
+  };
+  await run("nvmlInit_v2").catch((error: unknown) => {
     library.unload();
     throw error;
-  }
+  });
+  return {
+    ...createNvml(run),
+    get inFlight() {
+      return inFlight;
+    },
+    async close() {
+      const shutdown = run("nvmlShutdown");
+      closed = true;
+      // A driver that is gone cannot be told, which makes no difference.
+      await shutdown.catch(() => {});
+      library.unload();
+    },
+  };
+}
+
+/** The same NVML, until `ended`: what is asked afterwards does not reach the driver. */
+export function nvmlUntil(ended: AbortSignal, nvml: Nvml): Nvml {
+  return createNvml(async (...call) => {
+    if (ended.aborted) throw openedAnew();
+    try {
+      await nvml.run(...call);
+    } catch (error) {
+      throw ended.aborted ? openedAnew(error) : error;
+    }
+  });
 }
 
 function load(names: readonly string[]): NvmlLibrary {
@@ -52,12 +100,9 @@ function load(names: readonly string[]): NvmlLibrary {
   }
 }
 
-function createNvml(library: NvmlLibrary): Nvml {
-  async function run(symbol: NvmlSymbol, ...args: readonly Argument[]): Promise<void> {
-    const code = await library.call(symbol, ...args).catch(rethrow);
-    if (code !== 0) throw codeError(symbol, code);
-  }
+type Run = Nvml["run"];
 
+function createNvml(run: Run): Nvml {
   async function numbers(count: number, symbol: NvmlSymbol, ...args: readonly Argument[]): Promise<readonly number[]> {
     const slots = Array.from({ length: count }, (): Slot => [0]);
     await run(symbol, ...args, ...slots);
@@ -77,13 +122,8 @@ function createNvml(library: NvmlLibrary): Nvml {
       await run(symbol, handle, bytes, textBytes);
       return textOf(bytes);
     },
-    async handle(index) {
-      const slot: Slot = [null];
-      await run("nvmlDeviceGetHandleByIndex_v2", index, slot);
-      const [handle] = slot;
-      if (typeof handle !== "bigint") throw new ZeusdError("driver_error", `NVML gives no handle for GPU ${index}`);
-      return handle;
-    },
+    handle: (index) => readHandle(run, "nvmlDeviceGetHandleByIndex_v2", index),
+    handleOf: (uuid) => readHandle(run, "nvmlDeviceGetHandleByUUID", bytesOf(uuid)),
     async pciAddress(handle) {
       const record = createPciInfo();
       await run("nvmlDeviceGetPciInfo_v3", handle, record);
@@ -101,6 +141,14 @@ function createNvml(library: NvmlLibrary): Nvml {
 /** Where koffi puts what comes out of a pointer parameter. */
 type Slot = [number | bigint | null];
 
+async function readHandle(run: Run, symbol: NvmlSymbol, which: Argument): Promise<Handle> {
+  const slot: Slot = [null];
+  await run(symbol, which, slot);
+  const [handle] = slot;
+  if (typeof handle !== "bigint") throw new ZeusdError("driver_error", `${symbol} gives no handle`);
+  return handle;
+}
+
 const lastKnownType = 4;
 
 function readField(question: string, record: Buffer): number {
@@ -111,8 +159,8 @@ function readField(question: string, record: Buffer): number {
   return value;
 }
 
-function rethrow(error: unknown): never {
-  throw nativeError(error);
+function openedAnew(cause?: unknown): ZeusdError {
+  return new ZeusdError("gpu_away", "The GPU was lost and is opened anew: try again", { cause });
 }
 
 function hex(value: number, digits: number): string {

@@ -26,7 +26,7 @@ export function createPowerReader(nvml: Nvml, handle: Handle): () => Promise<num
     for (const way of ways) {
       try {
         const power_mw = Math.min(await way(), U32_MAX);
-        ways = [way, ...ways.filter((other) => other !== way)];
+        if (way !== ways[0]) ways = [way, ...ways.filter((other) => other !== way)];
         return power_mw;
       } catch (error) {
         if (!isUnavailable(error)) throw error;
