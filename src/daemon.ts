@@ -2,13 +2,12 @@
 import type { Access } from "./access/guard.ts";
 import { readSigningKey } from "./access/signing-key.ts";
 import { createTokenVerifier } from "./access/token.ts";
-import { selectBackends, type Backends } from "./backends/select.ts";
+import type { Backends } from "./backends/select.ts";
 import type { Clock } from "./contract/clock.ts";
 import type { Config, TcpListener } from "./contract/config.ts";
-import { StartError, messageOf } from "./contract/errors.ts";
+import { StartError, ZeusdError } from "./contract/errors.ts";
 import type { Log } from "./contract/log.ts";
-import { Fleet } from "./devices/fleet.ts";
-import { keepProbing, type ProbingParts } from "./devices/probing.ts";
+import type { Fleet } from "./devices/fleet.ts";
 import { createDaemonRoutes, discover } from "./http/daemon-routes.ts";
 import { createHandler, type Handler } from "./http/handle.ts";
 import { fittingConnections } from "./http/open-files.ts";
@@ -18,6 +17,7 @@ import { createRoutes } from "./http/routes.ts";
 import { HttpServer } from "./http/server.ts";
 import { pathWire } from "./http/wire/path-style.ts";
 import { createQueryWire } from "./http/wire/query-style.ts";
+import { startFleet } from "./start-fleet.ts";
 
 export interface DaemonParts {
   readonly version: string;
@@ -25,6 +25,8 @@ export interface DaemonParts {
   readonly log: Log;
   /** The effective uid; 0 is root. */
   readonly euid: number;
+  /** How many threads there are for driver calls; by default any number. */
+  readonly threads?: number;
   /** What drives the devices; by default what the configuration selects. */
   readonly backends?: Backends;
 }
@@ -32,40 +34,65 @@ export interface DaemonParts {
 export interface Daemon {
   /** Where it listens, as the `Listening on` line shows it. */
   readonly address: string;
-  /** Answers what is running, refuses what comes, ends all streams; settles when nothing is left to do. */
-  drain(): Promise<void>;
+  /** Settles when the daemon cannot go on, with the reason. */
+  readonly broken: Promise<Error>;
+  /**
+   * Answers what is running, refuses what comes, ends all streams; settles when nothing is left to do. What has not ended
+   * after `patienceMs` is refused as well.
+   */
+  drain(patienceMs: number): Promise<void>;
   /** Cuts every connection at once. */
   cut(): void;
+  /** The driver calls in flight, in words. */
+  running(): readonly string[];
 }
 
 /** Throws a StartError that says what was tried and what to do. */
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
-  const { log } = parts;
-  const { handler, fleet } = await assemble(config, parts);
+  const { log, clock } = parts;
+  const { handler, fleet, broken } = await assemble(config, parts);
   const { maxStreams } = config;
   const maxConnections = await fittingConnections(config.maxConnections, log);
-  const http = new HttpServer({ handler, log, nextRequestId: createRequestIds(), maxConnections, maxStreams });
+  const nextRequestId = createRequestIds();
+  const http = new HttpServer({ handler, clock, log, nextRequestId, maxConnections, maxStreams });
   const address = await listen(http.server, await checkedListener(config, log), log);
   return {
     address,
-    async drain() {
+    broken,
+    async drain(patienceMs) {
+      const late = new ZeusdError("stopping", "The daemon is stopping, and what ran before has not returned.");
+      const cancel = clock.after(patienceMs, () => fleet.refuseAll(late));
       await http.drain();
       await fleet.idle();
+      cancel();
     },
     cut: () => http.cut(),
+    running: () => fleet.running(),
   };
 }
 
+interface Assembly {
+  readonly handler: Handler;
+  readonly fleet: Fleet;
+  readonly broken: Promise<Error>;
+}
+
 /** Everything that answers a request, without a listener. */
-export async function assemble(config: Config, parts: DaemonParts): Promise<{ handler: Handler; fleet: Fleet }> {
+export async function assemble(config: Config, parts: DaemonParts): Promise<Assembly> {
   const { clock, log } = parts;
   checkPrivileges(config, parts.euid);
   log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
   const access = await createAccess(config, clock, log);
-  const fleet = await createFleet(config, parts.backends ?? (await selectBackends(config, clock, log)), clock, log);
+  let breakDown: (reason: Error) => void = nobodyListens;
+  const broken = new Promise<Error>((resolve) => {
+    breakDown = resolve;
+  });
+  const fleet = await startFleet(config, parts, breakDown);
   log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
-  return { handler: buildHandler(config, parts, access, fleet), fleet };
+  return { handler: buildHandler(config, parts, access, fleet), fleet, broken };
 }
+
+function nobodyListens(): void {}
 
 /** What changes a setting and what reads RAPL needs root, unless nothing of it is real. */
 function checkPrivileges(config: Config, euid: number): void {
@@ -89,19 +116,6 @@ async function createAccess(config: Config, clock: Clock, log: Log): Promise<Acc
   if (signingKeyPath === undefined) return { enabledGroups };
   const key = await readSigningKey(signingKeyPath, log, allowShortSigningKey);
   return { enabledGroups, tokens: createTokenVerifier(key, clock) };
-}
-
-async function createFleet(config: Config, backends: Backends, clock: Clock, log: Log): Promise<Fleet> {
-  const { gpuPowerPollHz: gpuPollHz, cpuPowerPollHz: cpuPollHz } = config;
-  const fleet = new Fleet({ clock, log, gpuPollHz, cpuPollHz });
-  const required = config.gpuBackend === "nvml";
-  const adopt: ProbingParts["adopt"] = (found) => fleet.adoptGpus(found);
-  await keepProbing({ backend: backends.gpus, clock, log, required, adopt }).catch((missing: unknown) => {
-    const text = `Cannot use --gpu-backend nvml: ${messageOf(missing)}; install or load the NVIDIA driver, or use auto to start without GPUs`;
-    throw new StartError(text, { cause: missing });
-  });
-  fleet.adoptCpus(await backends.cpus());
-  return fleet;
 }
 
 function buildHandler(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handler {

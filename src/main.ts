@@ -13,7 +13,8 @@ import { createLog } from "./telemetry/log.ts";
 
 const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
 
-/** How long an orderly end may take, in milliseconds; a service manager's patience is longer. */
+/** What has not ended this long after a signal is refused, in milliseconds, and a little later the process ends. */
+const drainMs = 4_000;
 const drainLimitMs = 4_500;
 /** How long a start that is interrupted gets to finish, in milliseconds. */
 const lastMomentMs = 500;
@@ -51,27 +52,32 @@ async function serve(config: Config): Promise<void> {
   const log = createLog({ level: config.logLevel, format: config.logFormat, write: stderr });
   const euid = process.geteuid?.() ?? 0;
   const signal = nextSignal();
-  const starting = startDaemon(config, { version, clock: systemClock, log, euid });
+  // zeusd.cts has set it.
+  const threads = Number(process.env["UV_THREADPOOL_SIZE"]);
+  const starting = startDaemon(config, { version, clock: systemClock, log, euid, threads });
   // A start that a signal interrupts may be as good as done, and would leave its socket behind.
   const daemon = await Promise.race([starting, signal.then(() => Promise.race([starting, pause(lastMomentMs)]))]);
   if (!daemon) exitNow(0);
   process.on("SIGHUP", () => log.info("Going on after SIGHUP: there is no file to read again"));
   stdout(`Listening on ${daemon.address}\n${hints(config, daemon.address)}`);
-  log.info(`Stopping on ${await signal}`);
-  await stop(daemon, await signal, log);
+  const reason = await Promise.race([signal, daemon.broken]);
+  if (reason instanceof Error) log.error(`Stopping, since only a new process can go on: ${reason.message}`);
+  else log.info(`Stopping on ${reason}`);
+  await stop(daemon, reason === "SIGINT" || reason === "SIGQUIT", log);
   // process.exit would wait for a driver call in flight, and that of a lost GPU never returns.
-  exitNow(0);
+  exitNow(reason instanceof Error ? 1 : 0);
 }
 
-/** SIGTERM lets the requests in flight finish; other signals, and a second one, cut them off. */
-async function stop(daemon: Daemon, signal: NodeJS.Signals, log: Log): Promise<void> {
-  if (signal !== "SIGTERM") daemon.cut();
-  const late = new Promise<string>((resolve) => {
-    setTimeout(() => resolve(`requests or driver calls have not ended after ${drainLimitMs} ms`), drainLimitMs);
-  });
+/** Lets the requests in flight finish, unless they are to be cut, or a second signal comes. */
+async function stop(daemon: Daemon, cut: boolean, log: Log): Promise<void> {
+  if (cut) daemon.cut();
+  const late = pause(drainLimitMs).then(() => `after ${drainLimitMs / 1000} s`);
   const again = nextSignal().then((second) => `${second} came as well`);
-  const reason = await Promise.race([daemon.drain(), late, again]);
-  if (reason !== undefined) log.warn(`Ending without waiting any longer: ${reason}`);
+  const reason = await Promise.race([daemon.drain(drainMs), late, again]);
+  if (reason === undefined) return;
+  const running = daemon.running();
+  const left = running.length > 0 ? `; the driver is still at ${running.join(", ")}` : "";
+  log.warn(`Ending without waiting any longer: ${reason}${left}`);
 }
 
 function pause(ms: number): Promise<undefined> {

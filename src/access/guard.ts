@@ -13,15 +13,20 @@ export interface Access {
   readonly tokens?: TokenVerifier;
 }
 
+/** What a request brings along: its headers, by their names in lower case. */
+export interface Credentials {
+  header(name: string): string | undefined;
+}
+
 /**
  * Lets the request through, with the claims of its token if one is needed. Throws in this order: `group_disabled`,
  * `auth_disabled`, `unauthenticated`, `scope_missing`.
  */
-export async function authorize(
+export function authorize(
   { enabledGroups, tokens }: Access,
   guard: Guard,
-  authorization: string | undefined,
-): Promise<Claims | undefined> {
+  credentials: Credentials,
+): Claims | undefined | Promise<Claims> {
   if (guard === "open") return undefined;
   const group = guard === "token" || guard === "auth" ? undefined : guard;
   if (group && !enabledGroups.includes(group)) {
@@ -31,7 +36,11 @@ export async function authorize(
     if (guard === "auth") throw new ZeusdError("auth_disabled", "Authentication is not enabled on this server.");
     return undefined;
   }
-  const claims = await tokens.verify(authorization);
+  const claims = tokens.verify(credentials.header("authorization"));
+  return claims instanceof Promise ? claims.then((fresh) => checkScope(fresh, group)) : checkScope(claims, group);
+}
+
+function checkScope(claims: Claims, group: ApiGroup | undefined): Claims {
   if (group && !claims.scopes.includes(group)) throw new ZeusdError("scope_missing", scopeText(claims, group));
   return claims;
 }

@@ -15,16 +15,16 @@ export interface Backends {
 /** A simulated machine is never chosen by itself: only `--sim` and `--gpu-backend sim` ask for it. */
 export async function selectBackends(config: Config, clock: Clock, log: Log): Promise<Backends> {
   const rapl = async (): Promise<readonly Cpu[]> => (await raplCpus({ ...rootOf(config), clock, log })).cpus;
-  if (config.gpuBackend !== "sim") return { gpus: await nvml(clock), cpus: rapl };
+  if (config.gpuBackend !== "sim") return { gpus: await nvml(clock, config.deviceTimeoutMs), cpus: rapl };
   const machine = simBackend(config.sim);
   log.warn(`These GPUs are simulated (${config.sim}): nothing that is set reaches any hardware`);
   return { gpus: machine.gpus, cpus: config.powercapRoot === undefined ? machine.cpus : rapl };
 }
 
 /** Loaded only where it is used: it brings the C signatures with it. */
-async function nvml(clock: Clock): Promise<GpuBackend> {
+async function nvml(clock: Clock, patienceMs: number): Promise<GpuBackend> {
   const { createNvmlBackend } = await import("./nvml/backend.ts");
-  return createNvmlBackend({ clock });
+  return createNvmlBackend({ clock, patienceMs });
 }
 
 function rootOf({ powercapRoot }: Config): { readonly root?: string } {

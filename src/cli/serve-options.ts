@@ -45,6 +45,8 @@ interface ServeFlags {
   readonly sim?: string;
   readonly powercapRoot?: string;
   readonly gpuStreamFormat: GpuStreamFormat;
+  readonly deviceTimeoutMs: number;
+  readonly busyPollUs: number;
   readonly maxConnections: number;
   readonly maxStreams: number;
   readonly logLevel: LogLevel;
@@ -79,6 +81,15 @@ export function addServeOptions(command: Command, argv: readonly string[], form:
     new Option("--gpu-stream-format <format>", "GPU power events for clients of 0.3 and 0.4 (v1) or 0.5 and later (v2)")
       .choices(gpuStreamFormats)
       .default("v2"),
+    new Option(
+      "--device-timeout-ms <ms>",
+      "answer 504 after this long; a driver call that takes longer makes its GPU stuck",
+    )
+      .argParser(wholeNumber(1, 3_600_000))
+      .default(4000),
+    new Option("--busy-poll-us <us>", "stay awake this long for what is about to happen; 0 sleeps at once")
+      .argParser(wholeNumber(0, 10_000))
+      .default(200),
     new Option("--max-connections <n>", "more are answered with 503")
       .argParser(wholeNumber(1, 1_000_000))
       .default(4096),
@@ -116,6 +127,8 @@ export function toConfig(flags: ServeFlags): Config {
     gpuPowerPollHz: Math.max(1, flags.gpuPowerPollHz),
     cpuPowerPollHz: Math.max(1, flags.cpuPowerPollHz),
     gpuStreamFormat: flags.gpuStreamFormat,
+    deviceTimeoutMs: flags.deviceTimeoutMs,
+    busyPollUs: flags.busyPollUs,
     maxConnections: flags.maxConnections,
     maxStreams: flags.maxStreams,
     logLevel: flags.logLevel,

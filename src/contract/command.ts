@@ -11,6 +11,14 @@ export interface Command {
   readonly block: boolean;
 }
 
+/** Who waits for a command's answer. */
+export interface Caller {
+  /** When the request came, in the milliseconds of `Clock.monotonicMs`. */
+  readonly arrivedMs: number;
+  /** Whether nobody is there any more to be answered. */
+  gone(): boolean;
+}
+
 /** What each device answered, by ascending id. A write answers nothing. */
 export type Results = ReadonlyMap<number, Values>;
 

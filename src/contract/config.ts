@@ -43,6 +43,10 @@ export interface Config {
   readonly gpuPowerPollHz: number;
   readonly cpuPowerPollHz: number;
   readonly gpuStreamFormat: GpuStreamFormat;
+  /** How long a request waits, and how long a driver call may run before its lane counts as stuck, in ms. */
+  readonly deviceTimeoutMs: number;
+  /** How long the event loop stays awake when something is about to happen, in µs; 0 is never. */
+  readonly busyPollUs: number;
   readonly maxConnections: number;
   readonly maxStreams: number;
   readonly logLevel: LogLevel;

@@ -1,45 +1,44 @@
-// The fleet: all devices, each with its lane and its power feed. Fans a command out and gathers the outcomes.
+// The fleet: all devices. Fans a command out, gathers the outcomes, and knows who is away.
 import type { Clock } from "../contract/clock.ts";
-import type { Command, Results, Sample } from "../contract/command.ts";
+import type { Caller, Command, Results, Sample } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
-import { CommandFailed, ZeusdError } from "../contract/errors.ts";
+import { CommandFailed, ZeusdError, type ErrorCode } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
 import type { Log } from "../contract/log.ts";
-import { gpuOperations, type DeviceKind, type Operation, type Row } from "../contract/operations.ts";
+import { gpuOperations, type DeviceKind } from "../contract/operations.ts";
 import { FailureLog } from "./failure-log.ts";
-import { Lane } from "./lane.ts";
-import { PowerFeed, type Sampler } from "./power-feed.ts";
+import { Member, type MemberParts } from "./member.ts";
 import { createPowerMeter } from "./power-meter.ts";
-import { select, type Named } from "./selection.ts";
+import { select } from "./selection.ts";
+import type { Wakefulness } from "./wakefulness.ts";
 
 export interface FleetParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly gpuPollHz: number;
   readonly cpuPollHz: number;
+  /** How long a caller waits, and how long a driver call may run before its lane is stuck, in ms. */
+  readonly timeoutMs: number;
+  readonly wakefulness: Wakefulness;
+  /** A GPU that was driven has gone: it should be looked for. */
+  readonly lost: () => void;
+  /** Nothing but a new process can drive the devices again. */
+  readonly fatal: (error: ZeusdError) => void;
 }
 
-/** A device that can be driven: its backend's record, the lane for its calls, the feed of its power. */
-interface Member<Device extends Gpu | Cpu = Gpu | Cpu> extends Named {
-  readonly device: Device;
-  readonly lane: Lane;
-  readonly feed: PowerFeed;
-}
-
-interface Missing extends Named {
-  readonly away: ZeusdError;
-}
+const getPower = { ...gpuOperations.getPower, call: "getPower" } as const;
 
 export class Fleet {
   readonly #parts: FleetParts;
-  readonly #known = {
-    gpu: new Map<number, Member<Gpu> | Missing>(),
-    cpu: new Map<number, Member<Cpu> | Missing>(),
+  readonly #members = {
+    gpu: new Map<number, Member<Gpu>>(),
+    cpu: new Map<number, Member<Cpu>>(),
   } as const satisfies Record<DeviceKind, unknown>;
-  /** Of what is known, that which can be driven, by ascending id. */
+  /** Of the members, those that can be driven, by ascending id. */
   readonly #present: { gpu: readonly Member<Gpu>[]; cpu: readonly Member<Cpu>[] } = { gpu: [], cpu: [] };
-
+  /** GPUs that were driven and have gone since, as they were. */
+  readonly #lost = new Map<number, Gpu>();
   readonly #failures: FailureLog;
 
   constructor(parts: FleetParts) {
@@ -47,59 +46,83 @@ export class Fleet {
     this.#failures = new FailureLog(parts.clock, parts.log);
   }
 
-  /** Takes in what a backend's probe found; what is already driven stays as it is. */
+  /** Takes in what a backend's probe found; what is driven already stays as it is. */
   adoptGpus(found: readonly (Gpu | AwayGpu)[]): void {
     for (const gpu of found) {
-      const known = this.#known.gpu.get(gpu.id);
-      if (known && !("away" in known)) continue;
-      this.#known.gpu.set(gpu.id, "away" in gpu ? gpu : this.#gpuMember(gpu));
+      const { id } = gpu;
+      // A GPU may be lost while a probe that found it well is under way.
+      if (this.#lost.get(id) === gpu) continue;
+      const device = "away" in gpu ? gpu.away : gpu;
+      const member = this.#members.gpu.get(id);
+      if (!member) this.#members.gpu.set(id, this.#gpuMember(id, device));
+      else if (!member.device) member.adopt(device);
+      if (!(device instanceof ZeusdError) && this.#lost.delete(id)) this.#parts.log.warn(`GPU ${id} is there again`);
     }
-    this.#present.gpu = present(this.#known.gpu);
+    this.#present.gpu = present(this.#members.gpu);
   }
 
   adoptCpus(cpus: readonly Cpu[]): void {
-    for (const cpu of cpus) this.#known.cpu.set(cpu.id, this.#cpuMember(cpu));
-    this.#present.cpu = present(this.#known.cpu);
+    for (const cpu of cpus) this.#members.cpu.set(cpu.id, this.#cpuMember(cpu));
+    this.#present.cpu = present(this.#members.cpu);
   }
 
   /** The GPUs that can be driven now, by ascending id. */
   get gpus(): readonly Gpu[] {
-    return this.#present.gpu.map(({ device }) => device);
+    return this.#present.gpu.flatMap(({ device }) => device ?? []);
   }
 
   get cpus(): readonly Cpu[] {
-    return this.#present.cpu.map(({ device }) => device);
+    return this.#present.cpu.flatMap(({ device }) => device ?? []);
+  }
+
+  get lostGpus(): ReadonlySet<number> {
+    return new Set(this.#lost.keys());
+  }
+
+  /** How many driver calls can be in flight at once: each device has a lane for commands and one for its power. */
+  get lanes(): number {
+    return 2 * (this.#members.gpu.size + this.#members.cpu.size);
   }
 
   /**
-   * Runs a command on each of its devices. With `block`, throws CommandFailed if one of them fails; without, returns as
-   * soon as all are queued, and what fails later goes to the log.
+   * Runs a command on each of its devices. With `block`, throws CommandFailed if one of them fails; without, returns as soon
+   * as all are queued, and what fails later goes to the log. A device that takes none refuses it for all of them then.
    */
-  async run(command: Command): Promise<Results> {
-    const { name, device: kind } = command.row;
-    const what = ({ id }: Named): string => `${name} on ${kind.toUpperCase()} ${id} failed`;
-    if (!command.block) {
-      for (const device of this.#members(command)) {
-        start(device, command).catch((error) => this.#failures.tell(`${what(device)} after its reply`, error));
-      }
-      return new Map();
+  async run(command: Command, caller: Caller): Promise<Results> {
+    const members = this.#select(command);
+    const { name } = command.row;
+    if (command.block) {
+      return gather(
+        members,
+        (member) => member.run(command, caller),
+        (member, error) => {
+          if (isNews(error)) this.#failures.tell(`${name} on ${member.name} failed`, error);
+        },
+      );
     }
-    return gather(this.#select(command), (device) =>
-      start(device, command).catch((error: unknown) => {
-        if (isSick(error)) this.#failures.tell(what(device), error);
-        throw error;
-      }),
-    );
+    for (const member of members) {
+      const refusal = member.refusal(command);
+      if (refusal) throw refusal;
+    }
+    for (const member of members) {
+      member
+        .run(command)
+        .catch((error) => this.#failures.tell(`${name} on ${member.name} failed after its reply`, error));
+    }
+    return new Map();
   }
 
   /** Throws if one of a command's devices does not exist or is away. */
   check(command: Command): void {
-    this.#members(command);
+    for (const member of this.#select(command)) {
+      const refusal = member.refusal(command);
+      if (refusal) throw refusal;
+    }
   }
 
   /** Follows the power of a command's devices; the result ends it. */
   follow(command: Command, changed: (id: number, sample: Sample) => void): () => void {
-    const ends = this.#members(command).map(({ id, feed }) => feed.subscribe((sample) => changed(id, sample)));
+    const ends = this.#select(command).map(({ id, feed }) => feed.subscribe((sample) => changed(id, sample)));
     return () => {
       for (const end of ends) end();
     };
@@ -107,86 +130,110 @@ export class Fleet {
 
   /** Settles when no command runs or waits on any device. */
   async idle(): Promise<void> {
-    await Promise.all([...this.#present.gpu, ...this.#present.cpu].map(({ lane }) => lane.idle()));
+    await Promise.all(this.#all.map(({ lane }) => lane.idle()));
   }
 
-  #select(command: Command): readonly (Member | Missing)[] {
+  /** The commands that run now, for example `set_power_limit on GPU 0 (3.2 s)`. */
+  running(): readonly string[] {
+    return this.#all.flatMap(({ lane }) => lane.running() ?? []);
+  }
+
+  /** Answers everyone who waits with this error; nothing more begins. */
+  refuseAll(error: ZeusdError): void {
+    for (const { lane, feed } of this.#all) {
+      lane.refuseAll(error);
+      feed.refuseWaiting(error);
+    }
+  }
+
+  get #all(): readonly Member[] {
+    return [...this.#members.gpu.values(), ...this.#members.cpu.values()];
+  }
+
+  #select(command: Command): readonly Member[] {
     const { device } = command.row;
-    return select<Member | Missing>(command, this.#known[device], this.#present[device]);
+    return select<Member>(command, this.#members[device], this.#present[device]);
   }
 
-  /** The command's devices, all of them there to be driven. */
-  #members(command: Command): readonly Member[] {
-    return this.#select(command).map((device) => {
-      if ("away" in device) throw away(device);
-      return device;
+  #gpuMember(id: number, device: Gpu | ZeusdError): Member<Gpu> {
+    const { gpuPollHz } = this.#parts;
+    return new Member("gpu", id, device, {
+      ...this.#memberParts(gpuPollHz),
+      sampler: (call) => ({ sample: () => call(getPower, {}) }),
+      failed: (error) => this.#gpuFailed(id, error),
     });
   }
 
-  #gpuMember(gpu: Gpu): Member<Gpu> {
-    const sample = gpu.getPower?.bind(gpu, {}) ?? (() => Promise.reject(unsupported(gpuOperations.getPower, gpu.id)));
-    const sampler = { sample };
-    const feed = this.#feed(`GPU ${gpu.id}`, sampler, this.#parts.gpuPollHz);
-    return { id: gpu.id, uuid: gpu.uuid, pci_address: gpu.pci_address, device: gpu, lane: new Lane(), feed };
-  }
-
   #cpuMember(cpu: Cpu): Member<Cpu> {
-    const sampler = createPowerMeter(cpu, () => this.#parts.clock.monotonicMs());
-    const feed = this.#feed(`CPU ${cpu.id}`, sampler, this.#parts.cpuPollHz);
-    return { id: cpu.id, device: cpu, lane: new Lane(), feed };
+    const { cpuPollHz, clock } = this.#parts;
+    return new Member("cpu", cpu.id, cpu, {
+      ...this.#memberParts(cpuPollHz),
+      sampler: () => createPowerMeter(cpu, () => clock.monotonicMs()),
+      failed: () => {},
+    });
   }
 
-  #feed(name: string, sampler: Sampler, hz: number): PowerFeed {
-    const { clock, log } = this.#parts;
-    return new PowerFeed({ name, sampler, periodMs: 1000 / hz, clock, log });
+  #memberParts(hz: number): Omit<MemberParts, "sampler" | "failed"> {
+    const { clock, log, timeoutMs, wakefulness } = this.#parts;
+    return { clock, log, timeoutMs, wakefulness, periodMs: 1000 / hz };
+  }
+
+  #gpuFailed(id: number, error: unknown): void {
+    if (!(error instanceof ZeusdError)) return;
+    if (error.code === "driver_mismatch") this.#parts.fatal(error);
+    if (error.code !== "gpu_lost") return;
+    const member = this.#members.gpu.get(id);
+    if (member?.device) this.#lost.set(id, member.device);
+    member?.adopt(error);
+    this.#present.gpu = present(this.#members.gpu);
+    this.#parts.lost();
   }
 }
 
-function present<Device extends Gpu | Cpu>(
-  known: ReadonlyMap<number, Member<Device> | Missing>,
-): readonly Member<Device>[] {
-  return [...known.values()]
-    .filter((device): device is Member<Device> => !("away" in device))
-    .toSorted((one, other) => one.id - other.id);
+function present<Device extends Gpu | Cpu>(members: ReadonlyMap<number, Member<Device>>): readonly Member<Device>[] {
+  return [...members.values()].filter(({ device }) => device).toSorted((one, other) => one.id - other.id);
 }
 
-function start(device: Member | Missing, { row, parameters }: Command): Promise<Values> {
-  if ("away" in device) return Promise.reject(away(device));
-  if (row.by === "feed") return device.feed.next();
-  return device.lane.run(() => call(device.device, row, parameters));
+/** What says something of the device, which an operator should hear of, and not of what was asked. */
+const news: ReadonlySet<ErrorCode> = new Set([
+  "driver_error",
+  "io_error",
+  "gpu_lost",
+  "driver_mismatch",
+  "deadline",
+  "queue_full",
+]);
+
+function isNews(error: unknown): boolean {
+  return error instanceof ZeusdError && news.has(error.code);
 }
 
-/** Calls the backend's function for a row. One that the vendor lacks is absent from the record. */
-async function call(device: Gpu | Cpu, row: Row, parameters: Values): Promise<Values> {
-  const operation: unknown = Reflect.get(device, row.call);
-  if (typeof operation !== "function") throw unsupported(row, device.id);
-  // The table types a backend's functions, and the wire decoded the parameters by the same row.
-  return (await (operation as (parameters: Values) => Promise<Values | undefined>)(parameters)) ?? {};
-}
-
-/** Whether an error says something of the device, which an operator should hear of, and not of what was asked. */
-function isSick(error: unknown): boolean {
-  return error instanceof ZeusdError && (error.code === "driver_error" || error.code === "io_error");
-}
-
-function unsupported({ name, device }: Operation, id: number): ZeusdError {
-  return new ZeusdError("not_supported", `${name} is not supported by ${device.toUpperCase()} ${id}`);
-}
-
-async function gather<D extends Named>(devices: readonly D[], work: (device: D) => Promise<Values>): Promise<Results> {
-  const outcomes = await Promise.allSettled(devices.map(work));
+/** Starts `work` for all members at once, and waits for all of them, whatever becomes of the others. */
+async function gather(
+  members: readonly Member[],
+  work: (member: Member) => Promise<Values>,
+  failed: (member: Member, error: unknown) => void,
+): Promise<Results> {
   const results = new Map<number, Values>();
   const errors = new Map<number, ZeusdError>();
-  outcomes.forEach((outcome, index) => {
-    const id = devices[index]?.id ?? index;
-    if (outcome.status === "fulfilled") results.set(id, outcome.value);
-    else if (outcome.reason instanceof ZeusdError) errors.set(id, outcome.reason);
-    else throw outcome.reason;
-  });
-  if (errors.size > 0) throw new CommandFailed(errors, results);
-  return results;
+  const workOn = async (member: Member): Promise<void> => {
+    try {
+      results.set(member.id, await work(member));
+    } catch (error) {
+      failed(member, error);
+      if (!(error instanceof ZeusdError)) throw error;
+      errors.set(member.id, error);
+    }
+  };
+  const [only] = members;
+  if (only && members.length === 1) await workOn(only);
+  else await Promise.all(members.map(workOn));
+  if (errors.size > 0) throw new CommandFailed(inOrder(errors), inOrder(results));
+  return inOrder(results);
 }
 
-function away({ id, away: reason }: Missing): ZeusdError {
-  return new ZeusdError("gpu_away", `GPU ${id} is away: ${reason.message}`, { cause: reason });
+/** The devices answered in any order; they are shown by ascending id. */
+function inOrder<Outcome>(outcomes: ReadonlyMap<number, Outcome>): ReadonlyMap<number, Outcome> {
+  if (outcomes.size < 2) return outcomes;
+  return new Map([...outcomes].toSorted(([one], [other]) => one - other));
 }

@@ -1,7 +1,7 @@
-// A device's power feed: reads its power again and again while someone listens, and only then.
+// A device's power feed: reads its power again and again while someone listens, and only then. It is a lane of its own.
 import type { Clock } from "../contract/clock.ts";
-import type { Sample } from "../contract/command.ts";
-import { messageOf } from "../contract/errors.ts";
+import type { Caller, Sample } from "../contract/command.ts";
+import { ZeusdError, messageOf } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Log } from "../contract/log.ts";
 
@@ -16,6 +16,8 @@ export interface PowerFeedParts {
   readonly name: string;
   readonly sampler: Sampler;
   readonly periodMs: number;
+  /** How long a reading may take before the feed counts as stuck, and how long who asks for one waits, in ms. */
+  readonly timeoutMs: number;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -28,6 +30,8 @@ interface Listener {
 interface Waiter {
   readonly resolve: (values: Values) => void;
   readonly reject: (error: unknown) => void;
+  /** Ends the watch over its deadline. */
+  readonly endWatch: () => void;
 }
 
 /** How long the log is left alone after it heard of a failure, in milliseconds. */
@@ -36,8 +40,10 @@ const quietMs = 10_000;
 export class PowerFeed {
   readonly #parts: PowerFeedParts;
   readonly #listeners = new Set<Listener>();
-  #waiters: Waiter[] = [];
+  readonly #waiters = new Set<Waiter>();
   #polling = false;
+  /** When the reading began that has not returned in time, in ms. */
+  #stuckSinceMs: number | undefined;
   /** Whether the log knows of a failure that is not over. */
   #told = false;
   #toldAtMs = -Infinity;
@@ -66,16 +72,26 @@ export class PowerFeed {
     };
   }
 
-  /** The next reading; rejects with its error if it fails. */
-  next(): Promise<Values> {
+  /**
+   * The next reading; rejects with its error if it fails, with `deadline` when the caller has waited for long enough, and
+   * with `lane_stuck` at once while a reading does not return. Without a caller there is no deadline.
+   */
+  next(caller?: Caller): Promise<Values> {
+    if (this.#stuckSinceMs !== undefined) return Promise.reject(this.#stuckError(this.#stuckSinceMs));
     return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
+      const waiter: Waiter = { resolve, reject, endWatch: this.#watch(caller, () => this.#giveUp(waiter)) };
+      this.#waiters.add(waiter);
       this.#wake();
     });
   }
 
+  /** Rejects whoever waits for a reading. */
+  refuseWaiting(error: unknown): void {
+    for (const { reject } of this.#takeWaiters()) reject(error);
+  }
+
   get #wanted(): boolean {
-    return this.#listeners.size > 0 || this.#waiters.length > 0;
+    return this.#listeners.size > 0 || this.#waiters.size > 0;
   }
 
   /** A mean over a period needs that period; a momentary reading can be had at once. */
@@ -85,33 +101,63 @@ export class PowerFeed {
   }
 
   async #poll(): Promise<void> {
-    const { sampler } = this.#parts;
+    const { sampler, clock, periodMs } = this.#parts;
     this.#polling = true;
     let started = !sampler.start;
+    // A timer may be early by a part of a millisecond.
+    const slackMs = Math.min(1, periodMs / 4);
+    let dueMs = -Infinity;
     while (this.#wanted) {
-      const began = this.#parts.clock.monotonicMs();
-      let values: Values | undefined;
+      const beganMs = clock.monotonicMs();
+      const due = beganMs + slackMs >= dueMs;
       try {
-        if (started) values = await sampler.sample();
-        else await sampler.start?.();
+        const values = await this.#timed(beganMs, async () => {
+          if (started) return sampler.sample();
+          await sampler.start?.();
+          return undefined;
+        });
         started = true;
+        if (values) this.#publish(values, due);
       } catch (error) {
         this.#fail(error);
       }
-      if (values) this.#publish(values);
-      if (this.#wanted) await this.#pause(this.#parts.periodMs - (this.#parts.clock.monotonicMs() - began));
+      // A mean covers what time has passed, so that its readings come whole periods after its baseline. All momentary ones
+      // are due at the same moments, so that a stream of several devices is written to once.
+      if (due) dueMs = sampler.start ? beganMs + periodMs : (Math.floor((beganMs + slackMs) / periodMs) + 1) * periodMs;
+      if (this.#wanted) await this.#pause(dueMs - clock.monotonicMs());
     }
     this.#polling = false;
   }
 
-  #publish(values: Values): void {
+  /** A reading that does not return in time cannot be ended, but nobody is left waiting for it. */
+  async #timed<Result>(beganMs: number, read: () => Promise<Result>): Promise<Result> {
+    const { name, clock, log, timeoutMs } = this.#parts;
+    const endWatch = clock.after(timeoutMs, () => {
+      this.#stuckSinceMs = beganMs;
+      log.error(`Reading the power of ${name} has not returned for ${timeoutMs / 1000} s; its streams stand still`);
+      this.refuseWaiting(this.#stuckError(beganMs));
+    });
+    try {
+      return await read();
+    } finally {
+      endWatch();
+      if (this.#stuckSinceMs !== undefined) {
+        const tookS = ((clock.monotonicMs() - beganMs) / 1000).toFixed(1);
+        log.warn(`Reading the power of ${name} returned after ${tookS} s; its streams go on`);
+      }
+      this.#stuckSinceMs = undefined;
+    }
+  }
+
+  /** A reading that is not due yet was made for whoever has just come; the others need not be told so often. */
+  #publish(values: Values, due: boolean): void {
     const { name, clock, log } = this.#parts;
     if (this.#told) log.info(`The power of ${name} can be read again`);
     this.#told = false;
-    for (const { resolve } of this.#waiters.splice(0)) resolve(values);
+    for (const { resolve } of this.#takeWaiters()) resolve(values);
     const sample = { timestamp_ms: clock.epochMs(), values };
     for (const listener of this.#listeners) {
-      if (listener.last && same(listener.last, values)) continue;
+      if (listener.last && (!due || same(listener.last, values))) continue;
       listener.last = values;
       listener.changed(sample);
     }
@@ -129,7 +175,33 @@ export class PowerFeed {
       this.#toldAtMs = now;
       this.#told = true;
     }
-    for (const { reject } of this.#waiters.splice(0)) reject(error);
+    this.refuseWaiting(error);
+  }
+
+  #watch(caller: Caller | undefined, late: () => void): () => void {
+    if (!caller) return () => {};
+    const { clock, timeoutMs } = this.#parts;
+    return clock.after(caller.arrivedMs + timeoutMs - clock.monotonicMs(), late);
+  }
+
+  #giveUp(waiter: Waiter): void {
+    const { name, timeoutMs } = this.#parts;
+    this.#waiters.delete(waiter);
+    waiter.reject(new ZeusdError("deadline", `The power of ${name} could not be read within ${timeoutMs / 1000} s`));
+    if (!this.#wanted) this.#endPause();
+  }
+
+  #takeWaiters(): readonly Waiter[] {
+    const waiters = [...this.#waiters];
+    this.#waiters.clear();
+    for (const { endWatch } of waiters) endWatch();
+    return waiters;
+  }
+
+  #stuckError(sinceMs: number): ZeusdError {
+    const { name, clock } = this.#parts;
+    const sinceS = Math.floor((clock.monotonicMs() - sinceMs) / 1000);
+    return new ZeusdError("lane_stuck", `Reading the power of ${name} has not returned for ${sinceS} s`);
   }
 
   #pause(ms: number): Promise<void> {

@@ -1,6 +1,6 @@
 // Probing: asks a backend for its GPUs at the start, and again with back-off while something is missing.
 import type { Clock } from "../contract/clock.ts";
-import { messageOf } from "../contract/errors.ts";
+import { ZeusdError, messageOf } from "../contract/errors.ts";
 import type { AwayGpu, Gpu, GpuBackend } from "../contract/gpu.ts";
 import type { Log } from "../contract/log.ts";
 
@@ -10,22 +10,16 @@ export interface ProbingParts {
   readonly log: Log;
   /** Whether there is no starting without the driver. */
   readonly required: boolean;
+  /** The GPUs that were driven and have gone since. */
+  readonly lost: () => ReadonlySet<number>;
   /** Takes in what was found, every time. */
   readonly adopt: (found: readonly (Gpu | AwayGpu)[]) => void;
+  /** Looking again is of no use: nothing but a new process can. */
+  readonly fatal: (error: ZeusdError) => void;
 }
 
-const firstWaitMs = 5_000;
+const firstWaitMs = 1_000;
 const longestWaitMs = 60_000;
-
-/**
- * Settles after the first probe. What was missing is looked for again for as long as the daemon runs, so that a driver
- * loaded later needs no restart. Throws the reason if the driver as a whole is missing and required.
- */
-export async function keepProbing(parts: ProbingParts): Promise<void> {
-  const first = await probe(parts);
-  if (first.error !== undefined && parts.required) throw first.error;
-  if (!first.complete) again(parts, firstWaitMs, first.missing);
-}
 
 interface Outcome {
   readonly complete: boolean;
@@ -34,26 +28,85 @@ interface Outcome {
   readonly error?: unknown;
 }
 
-async function probe({ backend, adopt }: ProbingParts): Promise<Outcome> {
-  try {
-    const found = await backend.probe();
-    adopt(found);
-    const away = found.filter((gpu) => "away" in gpu);
-    const missing = away.map(({ id, away: reason }) => `GPU ${id} cannot be opened: ${reason.message}`).join("; ");
-    // A driver without GPUs may get some; a machine without any is asked once a minute.
-    if (found.length === 0) return { complete: false, missing: "The driver has no GPUs" };
-    return { complete: away.length === 0, missing };
-  } catch (error) {
-    return { complete: false, missing: `No GPUs: ${messageOf(error)}`, error };
+export class Probing {
+  readonly #parts: ProbingParts;
+  #waitMs = firstWaitMs;
+  #told = "";
+  #running = false;
+  #cancel = (): void => {};
+
+  constructor(parts: ProbingParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Settles after the first probe. What was missing is looked for again for as long as the daemon runs, so that a driver
+   * loaded later needs no restart. Throws the reason if the driver as a whole is missing and required, or was replaced.
+   */
+  async start(): Promise<void> {
+    const first = await this.#probe();
+    if (first.error !== undefined && (this.#parts.required || isMismatch(first.error))) throw first.error;
+    if (!first.complete) this.#again(first.missing);
+  }
+
+  /** Something that was there is missing now: it is looked for soon, whatever the back-off has come to. */
+  hasten(): void {
+    this.#waitMs = firstWaitMs;
+    if (!this.#running) this.#schedule();
+  }
+
+  async #probe(): Promise<Outcome> {
+    const { backend, adopt, lost } = this.#parts;
+    this.#running = true;
+    try {
+      const found = await backend.probe(lost());
+      adopt(found);
+      return outcomeOf(found);
+    } catch (error) {
+      return { complete: false, missing: `No GPUs: ${messageOf(error)}`, error };
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #again(missing: string): void {
+    const { log } = this.#parts;
+    if (missing !== "" && missing !== this.#told)
+      log.warn(`${missing} (going on looking, at least every ${longestWaitMs / 1000} s)`);
+    this.#told = missing;
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    this.#cancel();
+    const waitMs = this.#waitMs;
+    this.#waitMs = Math.min(2 * waitMs, longestWaitMs);
+    this.#cancel = this.#parts.clock.after(waitMs, () => void this.#look());
+  }
+
+  async #look(): Promise<void> {
+    const { log, lost, fatal } = this.#parts;
+    const { complete, missing, error } = await this.#probe();
+    if (isMismatch(error)) {
+      fatal(error);
+    } else if (!complete || lost().size > 0) {
+      this.#again(missing);
+    } else {
+      this.#waitMs = firstWaitMs;
+      this.#told = "";
+      log.info("All GPUs are there now");
+    }
   }
 }
 
-function again(parts: ProbingParts, waitMs: number, missing: string, told?: string): void {
-  if (missing !== told) parts.log.warn(`${missing} (going on looking, at most every ${longestWaitMs / 1000} s)`);
-  parts.clock.after(waitMs, () => {
-    void probe(parts).then((outcome) => {
-      if (outcome.complete) parts.log.info("All GPUs are there now");
-      else again(parts, Math.min(2 * waitMs, longestWaitMs), outcome.missing, missing);
-    });
-  });
+function outcomeOf(found: readonly (Gpu | AwayGpu)[]): Outcome {
+  // A driver without GPUs may get some; a machine without any is asked once a minute.
+  if (found.length === 0) return { complete: false, missing: "The driver has no GPUs" };
+  const away = found.filter((gpu) => "away" in gpu);
+  const missing = away.map(({ id, away: reason }) => `GPU ${id} cannot be opened: ${reason.message}`).join("; ");
+  return { complete: away.length === 0, missing };
+}
+
+function isMismatch(error: unknown): error is ZeusdError {
+  return error instanceof ZeusdError && error.code === "driver_mismatch";
 }

@@ -5,8 +5,8 @@ import { UnknownDevice } from "../contract/errors.ts";
 /** What a device can be called by. */
 export interface Named {
   readonly id: number;
-  readonly uuid?: string | null;
-  readonly pci_address?: string | null;
+  readonly uuid?: string | null | undefined;
+  readonly pci_address?: string | null | undefined;
 }
 
 /**

@@ -25,12 +25,15 @@ export class Connection {
     if (this.#socket.destroyed) return false;
     this.#unanswered += 1;
     this.#last = response;
-    response.once("close", () => {
-      this.#unanswered -= 1;
-      if (this.#unanswered === 0) this.#afterReplies?.();
-    });
+    response.on("close", this.#answered);
     return true;
   }
+
+  /** One function for all replies; node:http closes each of them once. */
+  readonly #answered = (): void => {
+    this.#unanswered -= 1;
+    if (this.#unanswered === 0) this.#afterReplies?.();
+  };
 
   /** Whether nothing was asked after what this answers. */
   isLast(response: ServerResponse): boolean {

@@ -7,7 +7,7 @@ import type { Fleet } from "../devices/fleet.ts";
 import type { EventSink, OpenStream, Reply } from "./message.ts";
 import { powerOf } from "./wire/query-style.ts";
 
-export interface EventStreamParts {
+export interface PowerStreamsParts {
   readonly fleet: Fleet;
   readonly clock: Clock;
   readonly gpuStreamFormat: GpuStreamFormat;
@@ -19,10 +19,53 @@ const headers = { "content-type": "text/event-stream", "cache-control": "no-cach
 const heartbeat = ":\n\n";
 const heartbeatMs = 15_000;
 
-/** Throws at once if the command's devices are not there; reads nothing before the stream is opened. */
-export function streamPower(parts: EventStreamParts, command: Command): Reply {
-  parts.fleet.check(command);
-  return { status: 200, headers, body: { open: (sink) => new PowerStream(parts, command, sink) } };
+/** How long a stream waits for the readings of other devices, in ms: they come together, and one write serves them all. */
+const gatherMs = 1;
+
+/** All streams: what they share, which is the moment at which they are written to, and the text of an event. */
+export class PowerStreams {
+  readonly #parts: PowerStreamsParts;
+  readonly #render: Readonly<Record<DeviceKind, Render>>;
+  #unsent = new Set<PowerStream>();
+
+  constructor(parts: PowerStreamsParts) {
+    this.#parts = parts;
+    this.#render = { cpu: renderers.cpu, gpu: parts.gpuStreamFormat === "v2" ? once(renderers.v2) : renderers.v1 };
+  }
+
+  /** Throws at once if the command's devices are not there; reads nothing before the stream is opened. */
+  reply(command: Command): Reply {
+    const { fleet, clock } = this.#parts;
+    fleet.check(command);
+    const render = this.#render[command.row.device];
+    const soon = (stream: PowerStream): void => this.#flushSoon(stream);
+    return {
+      status: 200,
+      headers,
+      body: { open: (sink) => new PowerStream({ fleet, clock, command, sink, render, soon }) },
+    };
+  }
+
+  #flushSoon(stream: PowerStream): void {
+    if (this.#unsent.size === 0) this.#parts.clock.after(gatherMs, () => this.#flush());
+    this.#unsent.add(stream);
+  }
+
+  #flush(): void {
+    const streams = this.#unsent;
+    this.#unsent = new Set();
+    for (const stream of streams) stream.flush();
+  }
+}
+
+interface PowerStreamParts {
+  readonly fleet: Fleet;
+  readonly clock: Clock;
+  readonly command: Command;
+  readonly sink: EventSink;
+  readonly render: Render;
+  /** Has the stream flushed in a moment. */
+  readonly soon: (stream: PowerStream) => void;
 }
 
 /** One client's stream: what each device last said, and which of that the client has not been sent yet. */
@@ -34,34 +77,37 @@ class PowerStream implements OpenStream {
   readonly #unfollow: () => void;
   #cancelBeat: () => void;
   #writable = true;
+  #closed = false;
 
-  constructor({ fleet, clock, gpuStreamFormat }: EventStreamParts, command: Command, sink: EventSink) {
+  constructor({ fleet, clock, command, sink, render, soon }: PowerStreamParts) {
     this.#sink = sink;
-    this.#render = renderers[command.row.device === "cpu" ? "cpu" : gpuStreamFormat];
+    this.#render = render;
     this.#cancelBeat = clock.after(heartbeatMs, () => this.#beat(clock));
     this.#unfollow = fleet.follow(command, (id, sample) => {
       this.#latest.set(id, sample);
       this.#unsent.add(id);
-      this.#flush();
+      soon(this);
     });
   }
 
   drained(): void {
     this.#writable = true;
-    this.#flush();
+    this.flush();
   }
 
   close(): void {
+    this.#closed = true;
     this.#cancelBeat();
     this.#unfollow();
   }
 
-  #flush(): void {
-    for (const id of this.#unsent) {
-      if (!this.#writable) return;
-      this.#unsent.delete(id);
-      this.#writable = this.#sink.send(`data: ${JSON.stringify(this.#render(id, this.#latest))}\n\n`);
-    }
+  /** Sends the latest of each device that has news, unless the client has not read what came before. */
+  flush(): void {
+    if (this.#closed || !this.#writable || this.#unsent.size === 0) return;
+    let text = "";
+    for (const id of this.#unsent) text += this.#render(id, this.#latest);
+    this.#unsent.clear();
+    this.#writable = this.#sink.send(text);
   }
 
   #beat(clock: Clock): void {
@@ -70,22 +116,41 @@ class PowerStream implements OpenStream {
   }
 }
 
-type Render = (id: number, latest: ReadonlyMap<number, Sample>) => object;
+/** The event of a device, given what all of the stream's devices last said. */
+type Render = (id: number, latest: ReadonlyMap<number, Sample>) => string;
 
 /**
  * How an event looks. v1 clients replace all they know by `power_mw`, so it holds every device; v2 clients read one
  * device. For CPUs one event serves both; for GPUs it cannot, since v2 has a number where v1 has an object.
  */
 const renderers: Readonly<Record<GpuStreamFormat | Extract<DeviceKind, "cpu">, Render>> = {
-  v1: (id, latest) => ({ timestamp_ms: latest.get(id)?.timestamp_ms, power_mw: allPower(latest) }),
-  v2: (id, latest) => ({ timestamp_ms: latest.get(id)?.timestamp_ms, gpu_id: id, ...latest.get(id)?.values }),
-  cpu: (id, latest) => ({
-    timestamp_ms: latest.get(id)?.timestamp_ms,
-    cpu_id: id,
-    ...latest.get(id)?.values,
-    power_mw: allPower(latest),
-  }),
+  v1: (id, latest) => eventOf({ timestamp_ms: latest.get(id)?.timestamp_ms, power_mw: allPower(latest) }),
+  v2: (id, latest) => eventOf({ timestamp_ms: latest.get(id)?.timestamp_ms, gpu_id: id, ...latest.get(id)?.values }),
+  cpu: (id, latest) =>
+    eventOf({
+      timestamp_ms: latest.get(id)?.timestamp_ms,
+      cpu_id: id,
+      ...latest.get(id)?.values,
+      power_mw: allPower(latest),
+    }),
 };
+
+function eventOf(data: object): string {
+  return `data: ${JSON.stringify(data)}\n\n`;
+}
+
+/** The same, where an event depends on its own sample alone: then it is the same for all streams. */
+function once(render: Render): Render {
+  const texts = new WeakMap<Sample, string>();
+  return (id, latest) => {
+    const sample = latest.get(id);
+    const known = sample && texts.get(sample);
+    if (known !== undefined) return known;
+    const text = render(id, latest);
+    if (sample) texts.set(sample, text);
+    return text;
+  };
+}
 
 function allPower(latest: ReadonlyMap<number, Sample>): object {
   return Object.fromEntries([...latest].map(([id, { values }]) => [id, powerOf(values)]));

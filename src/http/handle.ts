@@ -2,11 +2,11 @@
 import { authorize, type Access } from "../access/guard.ts";
 import { CommandFailed, ZeusdError, messageOf } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
-import { streamPower, type EventStreamParts } from "./event-stream.ts";
+import { PowerStreams, type PowerStreamsParts } from "./event-stream.ts";
 import { emptyReply, type Reply, type Request } from "./message.ts";
 import type { Route, RouteTable } from "./routes.ts";
 
-export interface HandleParts extends EventStreamParts {
+export interface HandleParts extends PowerStreamsParts {
   readonly routes: RouteTable;
   readonly access: Access;
   readonly log: Log;
@@ -21,16 +21,17 @@ export interface Handler {
 
 export function createHandler(parts: HandleParts): Handler {
   const { routes, access, fleet, log } = parts;
+  const streams = new PowerStreams(parts);
   const handle = async (request: Request): Promise<Reply> => {
     const route = routes.find(request.method, request.path);
     try {
-      const claims = await authorize(access, route.guard, request.header("authorization"));
+      const claims = await authorize(access, route.guard, request);
       if (route.kind === "unknown") return emptyReply(404);
       if (route.kind === "daemon") return route.answer(claims);
       const { row, wire } = route;
       const command = await wire.decode(row, request, route.segment);
-      if (row.kind === "stream") return streamPower(parts, command);
-      return wire.reply(row, await fleet.run(command));
+      if (row.kind === "stream") return streams.reply(command);
+      return wire.reply(row, await fleet.run(command, request));
     } catch (error) {
       return refuse(route, request, error, log);
     }

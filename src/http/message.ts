@@ -4,6 +4,8 @@ export interface Request {
   /** Stands in `x-request-id`, in the log, and in the reply if something unforeseen happens. */
   readonly id: string;
   readonly method: string;
+  /** When it came, in the milliseconds of `Clock.monotonicMs`. */
+  readonly arrivedMs: number;
   /** The decoded path, for example `/gpu/set_power_limit`. */
   readonly path: string;
   /** What follows the `?`, as sent. */
@@ -11,6 +13,8 @@ export interface Request {
   header(name: string): string | undefined;
   /** The whole body. Throws `body_too_large` above `limit` bytes. */
   body(limit: number): Promise<Buffer>;
+  /** Whether the client has left without waiting for the reply. */
+  gone(): boolean;
 }
 
 export type Headers = Readonly<Record<string, string>>;

@@ -1,16 +1,19 @@
 // The server: node:http on one side, Request and Reply on the other. Limits on connections, heads and streams stand here.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import type { Clock } from "../contract/clock.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
 import { Connection, refuseConnection } from "./connection.ts";
+import { createDateHeader } from "./date-header.ts";
 import type { Handler } from "./handle.ts";
 import { emptyReply, type EventSource, type Reply, type Request } from "./message.ts";
 import type { NextRequestId } from "./request-id.ts";
-import { toRequest } from "./request.ts";
+import { IncomingRequest } from "./request.ts";
 
 export interface HttpServerParts {
   readonly handler: Handler;
+  readonly clock: Clock;
   readonly log: Log;
   readonly nextRequestId: NextRequestId;
   readonly maxConnections: number;
@@ -34,12 +37,14 @@ const unreadTimeout = 120_000;
 export class HttpServer {
   readonly server: Server;
   readonly #parts: HttpServerParts;
+  readonly #date: () => string;
   readonly #connections = new Map<Socket, Connection>();
   readonly #streams = new Set<ServerResponse>();
   #stopping = false;
 
   constructor(parts: HttpServerParts) {
     this.#parts = parts;
+    this.#date = createDateHeader(parts.clock);
     const limits = { keepAliveTimeout, maxHeaderSize: maxHeadBytes, requireHostHeader: false, keepAlive: true };
     const answer = (incoming: IncomingMessage, response: ServerResponse): void => {
       this.#answer(incoming, response).catch((error: unknown) => {
@@ -95,7 +100,7 @@ export class HttpServer {
     const connection = this.#connections.get(incoming.socket);
     if (!connection?.begin(response)) return;
     const id = this.#parts.nextRequestId();
-    const request = toRequest(incoming, id);
+    const request = new IncomingRequest(incoming, id, this.#parts.clock.monotonicMs());
     const refused = this.#refusal(incoming, request);
     const reply = refused ?? (await this.#parts.handler.handle(request));
     if (response.destroyed || incoming.socket.destroyed) return;
@@ -108,7 +113,7 @@ export class HttpServer {
   }
 
   /** What is refused before anyone looks at the path. */
-  #refusal({ headers, httpVersion, rawHeaders, url = "" }: IncomingMessage, request: Request): Reply | undefined {
+  #refusal({ httpVersion, rawHeaders, url = "" }: IncomingMessage, request: Request): Reply | undefined {
     if (this.#stopping) {
       return this.#parts.handler.refuse(request, new ZeusdError("stopping", "The daemon is stopping."));
     }
@@ -116,13 +121,14 @@ export class HttpServer {
     if (url.length > maxTargetLength) return emptyReply(400);
     if (httpVersion !== "1.1" && httpVersion !== "1.0") return emptyReply(400);
     // Of another encoding nobody knows where the body ends: it must not run anything.
-    const encoding = headers["transfer-encoding"];
+    const encoding = hasHeader(rawHeaders, "transfer-encoding") ? request.header("transfer-encoding") : undefined;
     return encoding === undefined || encoding.toLowerCase() === "chunked" ? undefined : emptyReply(400);
   }
 
   #send(response: ServerResponse, reply: Reply, body: string, id: string): void {
-    const headers = this.#head(response, reply, id);
-    response.writeHead(reply.status, { ...headers, "content-length": Buffer.byteLength(body) });
+    const head = this.#head(response, reply, id);
+    head.push("content-length", String(Buffer.byteLength(body)));
+    response.writeHead(reply.status, head);
     response.end(body);
   }
 
@@ -140,8 +146,8 @@ export class HttpServer {
   #stream(connection: Connection, response: ServerResponse, reply: Reply, source: EventSource, id: string): void {
     this.#streams.add(response);
     // HTTP/1.0 knows no chunks: there the end of the connection is the end of the stream.
-    const chunked = response.req.httpVersionMinor > 0 ? { "transfer-encoding": "chunked" } : {};
-    response.writeHead(reply.status, { ...this.#head(response, reply, id), ...chunked });
+    const chunked = response.req.httpVersionMinor > 0 ? ["transfer-encoding", "chunked"] : [];
+    response.writeHead(reply.status, [...this.#head(response, reply, id), ...chunked]);
     response.flushHeaders();
     const stream = source.open({ send: (text) => response.write(text) && !response.writableNeedDrain });
     response.on("drain", () => stream.drained());
@@ -155,10 +161,21 @@ export class HttpServer {
   }
 
   /** Keep-alive is implicit in HTTP/1.1, and the original does not say it; to 1.0 clients it must be said. */
-  #head(response: ServerResponse, { headers }: Reply, id: string): Record<string, string> {
+  #head(response: ServerResponse, { headers }: Reply, id: string): string[] {
     if (response.shouldKeepAlive && response.req.httpVersionMinor > 0) response.removeHeader("connection");
-    return { ...headers, date: new Date().toUTCString(), "x-request-id": id };
+    const head = ["date", this.#date(), "x-request-id", id];
+    for (const name in headers) head.push(name, headers[name] ?? "");
+    return head;
   }
+}
+
+/** Looks without making a record of all headers, which nearly no request needs. */
+function hasHeader(rawHeaders: readonly string[], name: string): boolean {
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const sent = rawHeaders[index];
+    if (sent?.length === name.length && sent.toLowerCase() === name) return true;
+  }
+  return false;
 }
 
 function brokenStatus({ code }: NodeJS.ErrnoException): number | undefined {

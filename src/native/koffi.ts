@@ -12,3 +12,13 @@ export function openLibrary(name: string | null): LibraryHandle {
   if (koffi.config().async_stack_size !== settings.async_stack_size) koffi.config(settings);
   return koffi.load(name);
 }
+
+/**
+ * Calls back from the event loop whenever a descriptor can be read, for as long as somebody holds on to the result. Does not
+ * keep the process alive.
+ */
+export function watchReadable(descriptor: number, readable: () => void): object {
+  const watch = koffi.node.poll(descriptor, { readable: true }, readable);
+  watch.unref();
+  return watch;
+}

@@ -6,3 +6,8 @@ export function exitNow(code: number): never {
   openLibrary(null).func("void _exit(int status)")(code);
   throw new Error("_exit returned");
 }
+
+/** A function that lets another thread have the processor, if one waits for it. Source: sched_yield(2). */
+export function createYield(): () => void {
+  return openLibrary(null).func("int sched_yield()");
+}

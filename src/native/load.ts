@@ -38,7 +38,17 @@ export function loadLibrary<Name extends string>(
   }
 
   return {
-    call: (symbol, ...args) => new Promise((settle, fail) => callAsync(find(symbol), args, settle, fail)),
+    call(symbol, ...args) {
+      return new Promise((settle, fail) => {
+        const native = find(symbol);
+        native.async(...args, (error: unknown, result: number) => {
+          // koffi does not hold on to buffers: without this mention they could be collected while the driver writes to them.
+          void args;
+          if (error) fail(error);
+          else settle(result);
+        });
+      });
+    },
     unload: () => library.unload(),
   };
 }
@@ -65,20 +75,6 @@ function resolve(library: LibraryHandle, symbol: string, parameters: string): Na
   } catch (error) {
     throw new SymbolMissing(reasonOf(error, ""), { cause: error });
   }
-}
-
-function callAsync(
-  native: NativeFunction,
-  args: readonly Argument[],
-  settle: (result: number) => void,
-  fail: (error: unknown) => void,
-): void {
-  native.async(...args, (error: unknown, result: number) => {
-    // koffi does not hold on to buffers: without this mention they could be collected while the driver writes to them.
-    void args;
-    if (error) fail(error);
-    else settle(result);
-  });
 }
 
 function reasonOf(error: unknown, prefix: string): string {

@@ -1,9 +1,11 @@
-// Power feeds: they read while someone listens, and only then.
+// Power feeds: they read while someone listens, and only then; and a reading that does not return keeps nobody waiting.
 import { beforeEach, describe, expect, it } from "vitest";
-import type { Sample } from "../../src/contract/command.ts";
+import type { Caller, Sample } from "../../src/contract/command.ts";
 import { PowerFeed, type Sampler } from "../../src/devices/power-feed.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
+
+const timeoutMs = 4_000;
 
 let clock: FakeClock;
 let log: ReturnType<typeof createQuietLog>;
@@ -18,12 +20,32 @@ const read = async (): Promise<{ power_mw: number }> => {
 };
 
 function createFeed(sampler: Sampler = { sample: read }): PowerFeed {
-  return new PowerFeed({ name: "GPU 0", sampler, periodMs: 50, clock, log });
+  return new PowerFeed({ name: "GPU 0", sampler, periodMs: 50, timeoutMs, clock, log });
 }
 
 function listen(feed: PowerFeed): { readonly samples: Sample[]; readonly end: () => void } {
   const samples: Sample[] = [];
   return { samples, end: feed.subscribe((sample) => samples.push(sample)) };
+}
+
+/** Whoever asks now, and stays. */
+function caller(): Caller {
+  return { arrivedMs: clock.monotonicMs(), gone: () => false };
+}
+
+/** Makes every reading wait until the test lets it end. */
+function hold(): { readonly sampler: Sampler; readonly end: () => void; readonly fail: (error: Error) => void } {
+  let end = (): void => {};
+  let fail = (_error: Error): void => {};
+  const held = new Promise<{ power_mw: number }>((resolve, reject) => {
+    end = () => resolve({ power_mw });
+    fail = reject;
+  });
+  const sample = (): Promise<{ power_mw: number }> => {
+    reads += 1;
+    return reads === 1 ? held : Promise.resolve({ power_mw });
+  };
+  return { sampler: { sample }, end: () => end(), fail: (error) => fail(error) };
 }
 
 beforeEach(() => {
@@ -137,4 +159,117 @@ describe("a power feed", () => {
     expect(samples).toHaveLength(1);
     end();
   });
+});
+
+describe("a reading that does not return", () => {
+  it("is answered with `deadline` to whoever has waited for it since the request came", async () => {
+    const { sampler } = hold();
+    const next = createFeed(sampler).next(caller());
+    const told = expect(next).rejects.toMatchObject({
+      code: "deadline",
+      message: "The power of GPU 0 could not be read within 4 s",
+    });
+    await clock.advance(timeoutMs);
+    await told;
+  });
+
+  it("is answered with `lane_stuck` to whoever came later, and to whoever comes while it lasts", async () => {
+    const { sampler } = hold();
+    const feed = createFeed(sampler);
+    const { end } = listen(feed);
+    await clock.advance(1_000);
+    const waiting = expect(feed.next(caller())).rejects.toMatchObject({ code: "lane_stuck", status: 503 });
+    await clock.advance(3_000);
+    await waiting;
+    await clock.advance(2_000);
+    await expect(feed.next(caller())).rejects.toMatchObject({
+      code: "lane_stuck",
+      message: "Reading the power of GPU 0 has not returned for 6 s",
+      retryAfterS: expect.any(Number),
+    });
+    end();
+  });
+
+  it("lets its streams stand still and then go on, and the log says both, with how long it was", async () => {
+    const { sampler, end } = hold();
+    const feed = createFeed(sampler);
+    const stream = listen(feed);
+    await clock.advance(60_000);
+    const late = listen(feed);
+    await clock.advance(0);
+    expect([stream.samples, late.samples, reads]).toEqual([[], [], 1]);
+    end();
+    await clock.advance(0);
+    expect([stream.samples.length, late.samples.length]).toEqual([1, 1]);
+    power_mw = 61_000;
+    await clock.advance(50);
+    expect(stream.samples.map(({ values }) => values)).toEqual([{ power_mw: 50_000 }, { power_mw: 61_000 }]);
+    expect(log.lines).toEqual([
+      "error Reading the power of GPU 0 has not returned for 4 s; its streams stand still",
+      "warn Reading the power of GPU 0 returned after 60.0 s; its streams go on",
+    ]);
+    await expect(feed.next(caller())).resolves.toEqual({ power_mw });
+  });
+
+  it("may fail in the end, and is then told as any that fails", async () => {
+    const { sampler, fail } = hold();
+    const feed = createFeed(sampler);
+    const { samples, end } = listen(feed);
+    await clock.advance(5_000);
+    fail(new Error("lost"));
+    await clock.advance(50);
+    expect(samples).toHaveLength(1);
+    expect(log.lines.slice(1)).toEqual([
+      "warn Reading the power of GPU 0 returned after 5.0 s; its streams go on",
+      "warn Reading the power of GPU 0 fails: lost",
+      "info The power of GPU 0 can be read again",
+    ]);
+    end();
+  });
+
+  it("is the only one in flight, however many come and go meanwhile", async () => {
+    const { sampler, end } = hold();
+    const feed = createFeed(sampler);
+    for (let count = 0; count < 10; count += 1) {
+      listen(feed).end();
+      const next = expect(feed.next(caller())).rejects.toThrow("GPU 0");
+      await clock.advance(timeoutMs);
+      await next;
+    }
+    expect([reads, feed.active]).toEqual([1, true]);
+    end();
+    await clock.advance(1_000);
+    expect([reads, feed.active, clock.pending]).toEqual([1, false, 0]);
+  });
+
+  it("may be the baseline of a mean", async () => {
+    const feed = createFeed({ start: () => new Promise(() => {}), sample: read });
+    const next = expect(feed.next(caller())).rejects.toMatchObject({ code: "deadline" });
+    await clock.advance(timeoutMs);
+    await next;
+    await expect(feed.next(caller())).rejects.toMatchObject({ code: "lane_stuck" });
+  });
+});
+
+it("a mean over a long period is awaited for no longer than the deadline", async () => {
+  const sampler = { start: async () => {}, sample: read };
+  const feed = new PowerFeed({ name: "CPU 0", sampler, periodMs: 10_000, timeoutMs, clock, log });
+  const next = expect(feed.next(caller())).rejects.toMatchObject({ code: "deadline" });
+  await clock.advance(timeoutMs);
+  await next;
+  await clock.advance(10_000);
+  expect([feed.active, clock.pending]).toEqual([false, 0]);
+});
+
+it("whoever waits is answered when the feed is told to refuse, and the streams go on", async () => {
+  const { sampler, end } = hold();
+  const feed = createFeed(sampler);
+  const stream = listen(feed);
+  const next = expect(feed.next(caller())).rejects.toThrow("enough");
+  feed.refuseWaiting(new Error("enough"));
+  await next;
+  end();
+  await clock.advance(0);
+  expect(stream.samples).toHaveLength(1);
+  stream.end();
 });

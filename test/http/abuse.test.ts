@@ -27,16 +27,6 @@ async function expectServing(): Promise<void> {
   socket.destroy();
 }
 
-/** Makes GPU 0's power wait until the test lets it be read. */
-function holdPower(): () => void {
-  let release = (): void => {};
-  const held = new Promise<{ power_mw: number }>((resolve) => {
-    release = () => resolve({ power_mw: 1 });
-  });
-  machine.answer("gpu 0", "getPower", () => held);
-  return release;
-}
-
 describe("a client", () => {
   it("that asks for a tunnel and hangs up does no harm", async () => {
     for (let count = 0; count < 20; count += 1) {
@@ -48,7 +38,7 @@ describe("a client", () => {
   });
 
   it("that asks for a tunnel gets its earlier reply first", async () => {
-    const release = holdPower();
+    const release = machine.hold("gpu 0", "getPower", { power_mw: 1 });
     const { text, closed } = open("GET /gpu/get_power?gpu_ids=0 HTTP/1.1\r\n\r\nCONNECT x:1 HTTP/1.1\r\n\r\n");
     await expect.poll(() => machine.calls.length).toBe(1);
     release();
@@ -63,7 +53,7 @@ describe("a client", () => {
   });
 
   it("that asks for many streams behind another reply takes no slot for good", async () => {
-    const release = holdPower();
+    const release = machine.hold("gpu 0", "getPower", { power_mw: 1 });
     const { socket, closed } = open(
       `GET /gpu/get_power?gpu_ids=0 HTTP/1.1\r\n\r\n${"GET /gpu/stream_power?gpu_ids=1 HTTP/1.1\r\n\r\n".repeat(8)}`,
     );
@@ -99,7 +89,7 @@ describe("a client", () => {
       );
       await expect.poll(text).toMatch(/^HTTP\/1.1 200 /);
     }
-    await daemon.drain();
+    await daemon.drain(4_000);
     expect(machine.calls.filter((call) => call.startsWith("gpu 1 reset"))).toHaveLength(5);
     expect(logged.filter((line) => line.startsWith("error"))).toEqual([]);
   });
@@ -110,7 +100,7 @@ describe("a client", () => {
     const clients = [open(head), open("GET /ti"), open("")];
     await expectServing();
     const began = performance.now();
-    await daemon.drain();
+    await daemon.drain(4_000);
     expect(performance.now() - began).toBeLessThan(1_000);
     await Promise.all(clients.map(({ closed }) => closed));
   });
@@ -163,7 +153,7 @@ describe("a client", () => {
   });
 
   it("that sends nonsense after a request gets the reply to the request first", async () => {
-    const release = holdPower();
+    const release = machine.hold("gpu 0", "getPower", { power_mw: 1 });
     const { text, closed } = open(`GET /gpu/get_power?gpu_ids=0 HTTP/1.1\r\n\r\n${time}GET\r\n\r\n`);
     await expect.poll(() => machine.calls.length).toBe(1);
     release();

@@ -1,4 +1,5 @@
 // Two GPUs and two CPUs that do as they are told and write down every call, as in the golden exchanges.
+import { onTestFinished } from "vitest";
 import type { Backends } from "../../src/backends/select.ts";
 import type { Cpu } from "../../src/contract/cpu.ts";
 import type { Values } from "../../src/contract/field.ts";
@@ -12,6 +13,10 @@ export interface FakeMachine {
   readonly calls: string[];
   /** Decides what a call answers from now on: values, something to wait for, or an error to throw. */
   answer(device: `${"gpu" | "cpu"} ${number}`, call: string, answer: Answer): void;
+  /** Makes a call wait until the result is called, or else until the test ends. */
+  hold(device: `${"gpu" | "cpu"} ${number}`, call: string, values?: Values): () => void;
+  /** The GPUs that cannot be opened from now on. */
+  takeAway(...away: readonly AwayGpu[]): void;
 }
 
 const gpuAnswers = (id: number): Readonly<Record<string, Values>> => ({
@@ -40,6 +45,7 @@ export interface FakeMachineOptions {
 
 export function createFakeMachine({ gpus = 2, cpus = 2, away = [], lacks = [] }: FakeMachineOptions = {}): FakeMachine {
   const calls: string[] = [];
+  let missing = away;
   const answers = new Map<string, Answer>();
   const perform = async (device: string, call: string, usual: Values, parameters: unknown): Promise<Values> => {
     calls.push(`${device} ${call} ${JSON.stringify(parameters)}`);
@@ -53,9 +59,7 @@ export function createFakeMachine({ gpus = 2, cpus = 2, away = [], lacks = [] }:
         .filter(([call]) => !absent.includes(call))
         .map(([call, values]) => [call, (parameters: unknown) => perform(device, call, values, parameters)]),
     );
-  const gpu = (id: number): Gpu | AwayGpu => {
-    const missing = away.find((one) => one.id === id);
-    if (missing) return missing;
+  const gpu = (id: number): Gpu => {
     const facts = {
       id,
       name: `Fake GPU ${id}`,
@@ -82,11 +86,28 @@ export function createFakeMachine({ gpus = 2, cpus = 2, away = [], lacks = [] }:
     };
   };
   const count = (howMany: number): number[] => Array.from({ length: howMany }, (_, id) => id);
+  const records = new Map<number, Gpu>();
+  const find = (id: number, lost: ReadonlySet<number>): Gpu | AwayGpu => {
+    if (lost.has(id)) records.delete(id);
+    const record = records.get(id) ?? missing.find((one) => one.id === id) ?? gpu(id);
+    if (!("away" in record)) records.set(id, record);
+    return record;
+  };
   return {
     calls,
     answer: (device, call, answer) => void answers.set(`${device} ${call}`, answer),
+    hold(device, call, values = {}) {
+      let release = (): void => {};
+      const held = new Promise<Values>((resolve) => {
+        release = () => resolve(values);
+      });
+      answers.set(`${device} ${call}`, () => held);
+      onTestFinished(release);
+      return release;
+    },
+    takeAway: (...now) => void (missing = now),
     backends: {
-      gpus: { name: "fake", probe: async () => count(gpus).map(gpu) },
+      gpus: { name: "fake", probe: async (lost) => count(gpus).map((id) => find(id, lost)) },
       cpus: async () => count(cpus).map(cpu),
     },
   };

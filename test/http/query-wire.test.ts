@@ -177,7 +177,7 @@ describe.each(transports)("the query wire %s", (transport) => {
         status: 503,
         body: { errors: { 1: "GPU 1 is away: NVML error: lost" }, code: "gpu_away" },
       });
-      expect(headers["retry-after"]).toBe("1");
+      expect(headers["retry-after"]).toBe("5");
     }
     const queued = await degraded.ask("POST /gpu/reset_locked_clocks?gpu_ids=0,1&block=false");
     expect(queued).toMatchObject({

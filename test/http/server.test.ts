@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it, onTestFinished } from "vitest";
+import { systemClock } from "../../src/contract/clock.ts";
 import { emptyReply, jsonReply, textReply, type EventSink, type Reply } from "../../src/http/message.ts";
 import { createRequestIds } from "../../src/http/request-id.ts";
 import { HttpServer } from "../../src/http/server.ts";
@@ -22,6 +23,7 @@ async function serve(handle: (path: string) => Promise<Reply>): Promise<Served> 
       handle: (request) => handle(request.path),
       refuse: (_, { status, code }) => jsonReply(status, { code }),
     },
+    clock: systemClock,
     log: createQuietLog(),
     nextRequestId: createRequestIds(),
     maxConnections: 10,

@@ -26,7 +26,7 @@ export async function startOnSocket({ backends }: FakeMachine, config: Partial<C
   const daemon = await startDaemon(testConfig({ ...config, listener }), parts);
   onTestFinished(async () => {
     daemon.cut();
-    await daemon.drain();
+    await daemon.drain(1_000);
     await rm(folder, { recursive: true });
   });
   return { daemon, path, logged: log.lines };

@@ -63,6 +63,8 @@ async function inProcess(config: Config, parts: DaemonParts): Promise<Link> {
       ...parseTarget(target),
       header,
       body: async () => Buffer.from(body),
+      arrivedMs: systemClock.monotonicMs(),
+      gone: () => false,
     });
   };
   const answer = (status: number, headers: Readonly<Record<string, string>>, body: string): Answer => ({
@@ -101,7 +103,7 @@ async function overTcp(config: Config, parts: DaemonParts): Promise<Link> {
   const daemon = await startDaemon(config, parts);
   onTestFinished(async () => {
     daemon.cut();
-    await daemon.drain();
+    await daemon.drain(1_000);
   });
   const [host, port] = daemon.address.split(":");
   return linkTo({ host, port: Number(port) });

@@ -14,6 +14,8 @@ export function testConfig(over: Partial<Config>): Config {
     gpuPowerPollHz: 100,
     cpuPowerPollHz: 100,
     gpuStreamFormat: "v2",
+    deviceTimeoutMs: 4_000,
+    busyPollUs: 0,
     maxConnections: 100,
     maxStreams: 10,
     logLevel: "info",

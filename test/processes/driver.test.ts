@@ -1,21 +1,17 @@
 // The driver as the daemon finds it at its start: absent, broken, later there after all; and what drives GPUs no daemon can yet.
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { gpuIds, launch } from "./driven.ts";
 import { createDriver, createMissingDriver } from "./driver.ts";
 import { createFolder } from "./folder.ts";
 import { eventually } from "./http-client.ts";
-import { refusal, startZeusd, type Zeusd } from "./zeusd.ts";
+import { refusal, startZeusd } from "./zeusd.ts";
 
 type Environment = Readonly<Record<string, string>>;
 
 /** In the plain form, so that any user may run it. */
 function words(...more: readonly string[]): readonly string[] {
   return ["--allow-unprivileged", "--socket-path", join(createFolder(), "zeusd.sock"), ...more];
-}
-
-async function gpuIds(daemon: Zeusd): Promise<readonly number[]> {
-  const { gpus } = JSON.parse((await daemon.request("/discover")).body) as { gpus: readonly { id: number }[] };
-  return gpus.map(({ id }) => id);
 }
 
 async function refusesBackend(env: Environment): Promise<string> {
@@ -47,6 +43,15 @@ it("a driver that is installed later is found without a restart", async () => {
   driver.install();
   await eventually(async () => (await gpuIds(daemon)).length === 2);
   expect((await daemon.request("/gpu/get_power")).status).toBe(200);
+});
+
+it("a driver that is loaded later is found without a restart", async () => {
+  const { daemon, driver } = launch({ rules: ["nvmlInit_v2=code:9"] });
+  expect(await gpuIds(daemon)).toEqual([]);
+  driver.fail();
+  await daemon.logged("All GPUs are there now");
+  expect(await gpuIds(daemon)).toEqual([0, 1]);
+  expect((await daemon.request("/gpu/get_power_limit")).status).toBe(200);
 });
 
 it("a GPU that cannot be opened does not keep the others from being served", async () => {

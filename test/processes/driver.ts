@@ -14,8 +14,14 @@ export interface Driver extends Pick<NvmlStub, "fail" | "calls"> {
   called(line: string | RegExp, times?: number): Promise<void>;
 }
 
+export interface DriverOptions {
+  readonly gpus?: number;
+  /** Further settings of the stub. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
 /** A driver with so many GPUs, whose setters do not ask for root. */
-export function createDriver({ gpus = 2 } = {}): Driver {
+export function createDriver({ gpus = 2, settings = {} }: DriverOptions = {}): Driver {
   const stub = createNvmlStub();
   onTestFinished(() => stub.remove());
   const folder = dirname(stub.path);
@@ -28,6 +34,7 @@ export function createDriver({ gpus = 2 } = {}): Driver {
       NVML_STUB_GPUS: String(gpus),
       NVML_STUB_FAULTS_FILE: join(folder, "faults"),
       NVML_STUB_LOG: join(folder, "log"),
+      ...settings,
     },
     fail: (...rules) => stub.fail(...rules),
     calls: () => stub.calls(),

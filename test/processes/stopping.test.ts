@@ -2,37 +2,21 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { createDriver, type Driver } from "./driver.ts";
+import { launch, noticed, setter, start, write, written, type Driven, type Write } from "./driven.ts";
 import { createFolder } from "./folder.ts";
 import { eventually, statusOrCut } from "./http-client.ts";
 import { startZeusd, type Zeusd } from "./zeusd.ts";
 
-const setter = "nvmlDeviceSetPowerManagementLimit";
 const orderly = { code: 0, signal: null };
 
-interface Subject {
-  readonly driver: Driver;
-  readonly daemon: Zeusd;
-  readonly path: string;
-}
-
-async function start({ gpus = 2 } = {}): Promise<Subject> {
-  const driver = createDriver({ gpus });
-  const path = join(createFolder(), "zeusd.sock");
-  const daemon = startZeusd(["--allow-unprivileged", "--socket-path", path], { env: driver.env });
-  await daemon.listening();
-  return { driver, daemon, path };
-}
-
-function write(daemon: Zeusd, { gpu_ids = "0", power_limit_mw = 200_000, block = true }): Promise<number | "cut"> {
-  const target = `/gpu/set_power_limit?gpu_ids=${gpu_ids}&power_limit_mw=${power_limit_mw}&block=${block}`;
-  return statusOrCut(daemon.request(target, { method: "POST" }));
+function writeStatus(daemon: Zeusd, what: Write = {}): Promise<number | "cut"> {
+  return statusOrCut(write(daemon, what));
 }
 
 /** A blocking write that the driver has begun and does not end. */
-async function hangingWrite({ daemon, driver }: Subject): Promise<{ readonly status: Promise<number | "cut"> }> {
+async function hangingWrite({ daemon, driver }: Driven): Promise<{ readonly status: Promise<number | "cut"> }> {
   driver.fail(`${setter}@0=hang`);
-  const status = write(daemon, {});
+  const status = writeStatus(daemon);
   await driver.called(`${setter} 0 hangs`);
   return { status };
 }
@@ -61,11 +45,7 @@ describe("on SIGTERM", () => {
   });
 
   it("that comes while the driver hangs at the start, ends within 5 s", async () => {
-    const driver = createDriver({ gpus: 1 });
-    driver.fail("nvmlInit_v2=hang");
-    const daemon = startZeusd(["--allow-unprivileged", "--socket-path", join(createFolder(), "zeusd.sock")], {
-      env: driver.env,
-    });
+    const { daemon, driver } = launch({ rules: ["nvmlInit_v2=hang"] });
     await driver.called("nvmlInit_v2 - hangs");
     daemon.signal("SIGTERM");
     await exitWithin(5_000, daemon);
@@ -86,18 +66,14 @@ describe("on SIGTERM", () => {
   it("finishes the writes that it answered without waiting for the driver", async () => {
     const { daemon, driver } = await start();
     driver.fail(`${setter}=hang`);
-    expect(await write(daemon, { power_limit_mw: 150_000, block: false })).toBe(200);
-    expect(await write(daemon, { power_limit_mw: 160_000, block: false })).toBe(200);
+    expect(await writeStatus(daemon, { mw: 150_000, block: false })).toBe(200);
+    expect(await writeStatus(daemon, { mw: 160_000, block: false })).toBe(200);
     await driver.called(`${setter} 0 hangs`);
     daemon.signal("SIGTERM");
     await daemon.logged("SIGTERM");
     driver.fail();
     expect(await daemon.exit).toEqual(orderly);
-    expect(driver.calls().filter((line) => line.startsWith(setter))).toEqual([
-      `${setter} 0 hangs`,
-      `${setter} 0 150000 -> 0`,
-      `${setter} 0 160000 -> 0`,
-    ]);
+    expect(written(driver)).toEqual(["150000@0", "160000@0"]);
   });
 
   it("refuses what comes while it waits for the driver, and says that it is stopping where it still can", async () => {
@@ -138,18 +114,82 @@ describe("on SIGTERM", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  it("ends within 5 s though driver calls never do, be it one GPU's or those of 64", async () => {
-    const daemons = [1, 64].map(async (gpus) => {
-      const { daemon, driver, path } = await start({ gpus });
+  it("ends within 5 s though driver calls never do, be it one GPU's or those of 64, and all that wait are answered", async () => {
+    const courses = [
+      { gpus: 1, args: [], statuses: [503, 504] },
+      { gpus: 1, args: ["--device-timeout-ms", "60000"], statuses: [503] },
+      { gpus: 64, args: ["--device-timeout-ms", "60000", "--num-workers", "200"], statuses: [503] },
+    ].map(async ({ gpus, args, statuses }) => {
+      const { daemon, driver, path } = await start({ gpus, args });
       driver.fail(`${setter}=hang`);
-      const status = write(daemon, { gpu_ids: Array.from({ length: gpus }, (_, id) => id).join(",") });
-      await driver.called(/ hangs$/, Math.min(gpus, 60));
+      const ids = Array.from({ length: gpus }, (_, id) => id).join(",");
+      const running = write(daemon, { ids });
+      await driver.called(/ hangs$/, gpus);
+      const waiting = [write(daemon, { ids, mw: 150_000 }), write(daemon, { ids, mw: 160_000, block: false })];
+      expect((await waiting[1])?.status).toBe(200);
       daemon.signal("SIGTERM");
       await exitWithin(5_000, daemon);
-      expect(await status).toBe("cut");
+      for (const answer of [running, ...waiting.slice(0, 1)]) {
+        const { status, body } = await answer;
+        expect(statuses).toContain(status);
+        expect(body).toMatch(/"code":"(stopping|deadline|lane_stuck)"/);
+      }
+      expect(daemon.stderr()).toMatch(/ WARN .*the driver is still at (.*, )?set_power_limit on GPU 0 \(\d+\.\d s\)/);
+      expect(daemon.stderr()).toMatch(/ WARN .*set_power_limit on GPU 0 failed after its reply/);
       expect(existsSync(path)).toBe(false);
+      expect(written(driver)).toEqual([]);
     });
-    await Promise.all(daemons);
+    await Promise.all(courses);
+  });
+
+  it("runs what waits as far as time permits, though one call hangs only now; the rest is refused", async () => {
+    const { daemon, driver, path } = await start({ args: ["--device-timeout-ms", "60000"] });
+    const reading = "nvmlDeviceGetPowerManagementLimit";
+    driver.fail(`${setter}@0=hang`, `${reading}@0=hang`);
+    const first = writeStatus(daemon);
+    await driver.called(`${setter} 0 hangs`);
+    const second = statusOrCut(daemon.request("/gpu/get_power_limit?gpu_ids=0"));
+    await noticed(daemon);
+    const third = writeStatus(daemon, { mw: 150_000 });
+    await noticed(daemon);
+    daemon.signal("SIGTERM");
+    await daemon.logged("SIGTERM");
+    driver.fail(`${reading}@0=hang`);
+    await driver.called(`${reading} 0 hangs`);
+    expect(await first).toBe(200);
+    await exitWithin(5_000, daemon);
+    expect([await second, await third]).toEqual([503, 503]);
+    expect(daemon.stderr()).toMatch(/still at get_power_limit on GPU 0/);
+    expect(written(driver)).toEqual(["200000@0"]);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it("runs all that waits where time permits, in order", async () => {
+    const { daemon, driver } = await start();
+    driver.fail(`${setter}@0=hang`);
+    const statuses: Promise<number | "cut">[] = [];
+    for (const mw of [110_000, 120_000, 130_000]) {
+      statuses.push(writeStatus(daemon, { mw }));
+      await noticed(daemon);
+    }
+    await driver.called(`${setter} 0 hangs`);
+    daemon.signal("SIGTERM");
+    await daemon.logged("SIGTERM");
+    driver.fail();
+    expect(await Promise.all(statuses)).toEqual([200, 200, 200]);
+    expect(await daemon.exit).toEqual(orderly);
+    expect(written(driver)).toEqual(["110000@0", "120000@0", "130000@0"]);
+  });
+
+  it("ends at once though the reading of a GPU's power hangs", async () => {
+    const { daemon, driver } = await start({ args: ["--device-timeout-ms", "400"] });
+    const stream = await daemon.stream("/gpu/stream_power?gpu_ids=0");
+    await stream.received(1);
+    driver.fail("nvmlDeviceGetFieldValues@0=hang");
+    await daemon.logged("Reading the power of GPU 0 has not returned");
+    daemon.signal("SIGTERM");
+    await exitWithin(2_000, daemon);
+    expect(await stream.end).toBe("complete");
   });
 
   it("ends at once when a second signal comes", async () => {

@@ -7,6 +7,8 @@ const gpuName = /^(gpu-[0-9a-f-]+|([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7
 
 /** Throws `bad_request` for an empty list, an empty part, and a part that can name no device. */
 export function parseDeviceList(list: string, device: DeviceKind, parameter: string): readonly (number | string)[] {
+  // Nearly every list is one small number.
+  if (/^\d{1,9}$/.test(list)) return [Number(list)];
   const kind = device.toUpperCase();
   if (trim(list) === "") {
     throw new ZeusdError("bad_request", `${parameter} must contain at least one ${kind} index`);

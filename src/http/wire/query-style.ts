@@ -4,7 +4,7 @@ import type { Clock } from "../../contract/clock.ts";
 import type { Command, Results } from "../../contract/command.ts";
 import { CommandFailed, UnknownDevice, ZeusdError } from "../../contract/errors.ts";
 import { U32_MAX, type Field, type Value, type Values } from "../../contract/field.ts";
-import type { DeviceKind, Row } from "../../contract/operations.ts";
+import { allOperations, type DeviceKind, type Row } from "../../contract/operations.ts";
 import { emptyReply, jsonReply, textReply, type Reply, type Request } from "../message.ts";
 import { parseDeviceList } from "./device-list.ts";
 import { checkRange, refusalHeaders, type Wire } from "./wire.ts";
@@ -22,20 +22,28 @@ const idsName = { gpu: "gpu_ids", cpu: "cpu_ids" } as const satisfies Record<Dev
 
 function decode(row: Row, request: Request): Command {
   const ids = idsName[row.device];
-  const known = [ids, ...Object.keys(row.parameters), ...(row.kind === "write" ? ["block"] : [])];
+  const known = knownNames.get(row) ?? [];
   const given = decodePairs(request.query, known, row);
   for (const name of known) {
     if (given.has(name) || (name === ids && row.kind !== "write")) continue;
     throw unreadable(`missing field \`${name}\``);
   }
   const list = given.get(ids);
-  const parameters: Values = Object.fromEntries(
-    Object.keys(row.parameters).map((name) => [name, given.get(name) as Value]),
-  );
+  const parameters: Record<string, Value> = {};
+  for (const name in row.parameters) parameters[name] = given.get(name) as Value;
   checkRange(row, parameters);
-  const devices = typeof list === "string" ? { devices: parseDeviceList(list, row.device, ids) } : {};
-  return { row, ...devices, parameters, block: given.get("block") !== false };
+  const block = given.get("block") !== false;
+  if (typeof list !== "string") return { row, parameters, block };
+  return { row, devices: parseDeviceList(list, row.device, ids), parameters, block };
 }
+
+/** What each row's query may hold, in the order in which the original names it. */
+const knownNames: ReadonlyMap<Row, readonly string[]> = new Map(
+  allOperations.map((row) => [
+    row,
+    [idsName[row.device], ...Object.keys(row.parameters), ...(row.kind === "write" ? ["block"] : [])],
+  ]),
+);
 
 /** The pairs of a query string, left to right: the first bad one is what the refusal is about. */
 function decodePairs(query: string, known: readonly string[], row: Row): ReadonlyMap<string, Value | string> {

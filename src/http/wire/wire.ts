@@ -32,5 +32,5 @@ export function checkRange({ range, name }: Row, values: Values): void {
 /** The headers that a refusal carries by its code. */
 export function refusalHeaders(error: ZeusdError): Headers {
   if (error.code === "unauthenticated") return { "www-authenticate": 'Bearer realm="zeusd"' };
-  return error.status === 503 ? { "retry-after": "1" } : {};
+  return error.retryAfterS === undefined ? {} : { "retry-after": String(error.retryAfterS) };
 }
