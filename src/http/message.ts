@@ -48,8 +48,8 @@ export function emptyReply(status: number): Reply {
   return { status, headers: {}, body: "" };
 }
 
-export function jsonReply(status: number, body: unknown, headers: Headers = {}): Reply {
-  return { status, headers: { ...json, ...headers }, body: JSON.stringify(body) };
+export function jsonReply(status: number, body: unknown, headers?: Headers): Reply {
+  return { status, headers: headers ? { ...json, ...headers } : json, body: JSON.stringify(body) };
 }
 
 export function textReply(status: number, body: string, headers: Headers = {}): Reply {

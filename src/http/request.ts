@@ -59,6 +59,7 @@ function collect(incoming: IncomingMessage, limit: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     let body: Buffer = empty;
     let size = 0;
+    const declared = Number(incoming.headers["content-length"]);
     incoming.on("data", (chunk: Buffer) => {
       const end = size + chunk.length;
       if (end > limit) {
@@ -74,6 +75,8 @@ function collect(incoming: IncomingMessage, limit: number): Promise<Buffer> {
         chunk.copy(body, size);
       }
       size = end;
+      // The stream takes two more turns to say so.
+      if (size === declared) resolve(body.subarray(0, size));
     });
     incoming.once("end", () => resolve(body.subarray(0, size)));
     incoming.once("error", reject);

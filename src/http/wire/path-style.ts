@@ -4,10 +4,11 @@ import { unescape } from "node:querystring";
 import type { Command, Results } from "../../contract/command.ts";
 import { CommandFailed, UnknownDevice, ZeusdError } from "../../contract/errors.ts";
 import { U32_MAX, type Field, type Value } from "../../contract/field.ts";
-import type { Row } from "../../contract/operations.ts";
+import { allOperations, type Row } from "../../contract/operations.ts";
 import { emptyReply, jsonReply, textReply, type Reply, type Request } from "../message.ts";
 import { parseId } from "./device-list.ts";
 import { describeRaw, isInteger, parseFlatJson, type FlatJson, type Raw } from "./flat-json.ts";
+import { remembered } from "./remembered.ts";
 import { cautions, checkRange, refusalHeaders, type Wire } from "./wire.ts";
 
 export const pathWire: Wire = { decode, reply, refuse };
@@ -37,13 +38,19 @@ async function decodeBody(row: Row, request: Request): Promise<Readonly<Record<s
     );
   }
   const body = await request.body(bodyLimit);
-  return decodeFields(row, parse(body));
+  if (!isUtf8(body)) throw unreadable("invalid unicode code point");
+  const decodeText = decoders.get(row);
+  if (!decodeText) throw new ZeusdError("internal", `The JSON wire has no ${row.name}`);
+  return decodeText(body.toString("utf8"));
 }
 
-function parse(body: Buffer): FlatJson {
-  if (!isUtf8(body)) throw unreadable("invalid unicode code point");
+const decoders: ReadonlyMap<Row, (text: string) => Readonly<Record<string, Value>>> = new Map(
+  allOperations.map((row) => [row, remembered((text) => decodeFields(row, parse(text)))]),
+);
+
+function parse(text: string): FlatJson {
   try {
-    return parseFlatJson(body.toString("utf8"));
+    return parseFlatJson(text);
   } catch (error) {
     throw unreadable(error instanceof SyntaxError ? error.message : "expected value", error);
   }

@@ -5,13 +5,18 @@ import type { Command, Results } from "../../contract/command.ts";
 import { CommandFailed, UnknownDevice, ZeusdError } from "../../contract/errors.ts";
 import { U32_MAX, type Field, type Value, type Values } from "../../contract/field.ts";
 import { allOperations, type DeviceKind, type Row } from "../../contract/operations.ts";
-import { emptyReply, jsonReply, textReply, type Reply, type Request } from "../message.ts";
+import { emptyReply, jsonReply, textReply, type Reply } from "../message.ts";
 import { parseDeviceList } from "./device-list.ts";
+import { remembered } from "./remembered.ts";
 import { checkRange, refusalHeaders, type Wire } from "./wire.ts";
 
 export function createQueryWire(clock: Clock): Wire {
   return {
-    decode: (row, request) => decode(row, request),
+    decode(row, { query }) {
+      const decodeQuery = decoders.get(row);
+      if (!decodeQuery) throw new ZeusdError("internal", `The query wire has no ${row.name}`);
+      return decodeQuery(query);
+    },
     reply: (row, results) => reply(row, results, clock),
     refuse,
   };
@@ -20,10 +25,14 @@ export function createQueryWire(clock: Clock): Wire {
 /** The parameter that names a command's devices. */
 const idsName = { gpu: "gpu_ids", cpu: "cpu_ids" } as const satisfies Record<DeviceKind, string>;
 
-function decode(row: Row, request: Request): Command {
+const decoders: ReadonlyMap<Row, (query: string) => Command> = new Map(
+  allOperations.map((row) => [row, remembered((query) => decode(row, query))]),
+);
+
+function decode(row: Row, query: string): Command {
   const ids = idsName[row.device];
-  const known = knownNames.get(row) ?? [];
-  const given = decodePairs(request.query, known, row);
+  const known = [ids, ...Object.keys(row.parameters), ...(row.kind === "write" ? ["block"] : [])];
+  const given = decodePairs(query, known, row);
   for (const name of known) {
     if (given.has(name) || (name === ids && row.kind !== "write")) continue;
     throw unreadable(`missing field \`${name}\``);
@@ -36,14 +45,6 @@ function decode(row: Row, request: Request): Command {
   if (typeof list !== "string") return { row, parameters, block };
   return { row, devices: parseDeviceList(list, row.device, ids), parameters, block };
 }
-
-/** What each row's query may hold, in the order in which the original names it. */
-const knownNames: ReadonlyMap<Row, readonly string[]> = new Map(
-  allOperations.map((row) => [
-    row,
-    [idsName[row.device], ...Object.keys(row.parameters), ...(row.kind === "write" ? ["block"] : [])],
-  ]),
-);
 
 /** The pairs of a query string, left to right: the first bad one is what the refusal is about. */
 function decodePairs(query: string, known: readonly string[], row: Row): ReadonlyMap<string, Value | string> {
