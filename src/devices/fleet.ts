@@ -112,12 +112,14 @@ export class Fleet {
     return new Map();
   }
 
-  /** Throws if one of a command's devices does not exist or is away. */
-  check(command: Command): void {
-    for (const member of this.#select(command)) {
+  /** How many devices a command is for. Throws if one of them does not exist or is away. */
+  check(command: Command): number {
+    const members = this.#select(command);
+    for (const member of members) {
       const refusal = member.refusal(command);
       if (refusal) throw refusal;
     }
+    return members.length;
   }
 
   /** Follows the power of a command's devices; the result ends it. */

@@ -19,7 +19,7 @@ const headers = { "content-type": "text/event-stream", "cache-control": "no-cach
 const heartbeat = ":\n\n";
 const heartbeatMs = 15_000;
 
-/** How long a stream waits for the readings of other devices, in ms: they come together, and one write serves them all. */
+/** How long a stream waits for readings of its other devices, in ms: they come together, and one write serves them all. */
 const gatherMs = 1;
 
 /** All streams: what they share, which is the moment at which they are written to, and the text of an event. */
@@ -36,13 +36,13 @@ export class PowerStreams {
   /** Throws at once if the command's devices are not there; reads nothing before the stream is opened. */
   reply(command: Command): Reply {
     const { fleet, clock } = this.#parts;
-    fleet.check(command);
+    const devices = fleet.check(command);
     const render = this.#render[command.row.device];
     const soon = (stream: PowerStream): void => this.#flushSoon(stream);
     return {
       status: 200,
       headers,
-      body: { open: (sink) => new PowerStream({ fleet, clock, command, sink, render, soon }) },
+      body: { open: (sink) => new PowerStream({ fleet, clock, command, devices, sink, render, soon }) },
     };
   }
 
@@ -62,6 +62,8 @@ interface PowerStreamParts {
   readonly fleet: Fleet;
   readonly clock: Clock;
   readonly command: Command;
+  /** How many devices it follows. */
+  readonly devices: number;
   readonly sink: EventSink;
   readonly render: Render;
   /** Has the stream flushed in a moment. */
@@ -79,14 +81,15 @@ class PowerStream implements OpenStream {
   #writable = true;
   #closed = false;
 
-  constructor({ fleet, clock, command, sink, render, soon }: PowerStreamParts) {
+  constructor({ fleet, clock, command, devices, sink, render, soon }: PowerStreamParts) {
     this.#sink = sink;
     this.#render = render;
     this.#cancelBeat = clock.after(heartbeatMs, () => this.#beat(clock));
     this.#unfollow = fleet.follow(command, (id, sample) => {
       this.#latest.set(id, sample);
       this.#unsent.add(id);
-      soon(this);
+      if (this.#unsent.size === devices) this.flush();
+      else soon(this);
     });
   }
 

@@ -110,7 +110,7 @@ describe("a power stream", () => {
 
   it("sends CPU power after one period, even if it is 0", async () => {
     const opened = await open("cpu");
-    await opened.clock.advance(100);
+    await opened.clock.advance(99);
     expect(opened.sent).toEqual([]);
     await opened.clock.advance(1);
     expect(eventsOf(opened.sent.join(""))).toMatchObject([{ cpu_mw: 0, dram_mw: 0 }]);
