@@ -7,8 +7,6 @@ const gpuName = /^(gpu-[0-9a-f-]+|([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7
 
 /** Throws `bad_request` for an empty list, an empty part, and a part that can name no device. */
 export function parseDeviceList(list: string, device: DeviceKind, parameter: string): readonly (number | string)[] {
-  // Nearly every list is one small number.
-  if (/^\d{1,9}$/.test(list)) return [Number(list)];
   const kind = device.toUpperCase();
   if (trim(list) === "") {
     throw new ZeusdError("bad_request", `${parameter} must contain at least one ${kind} index`);
@@ -35,6 +33,7 @@ function trim(text: string): string {
 
 /** An unsigned 64-bit integer; as text where a number cannot hold it exactly. */
 export function parseId(text: string): number | string | undefined {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
   if (!/^\+?\d+$/.test(text)) return undefined;
   const id = BigInt(text.replace("+", ""));
   if (id > largestId) return undefined;
