@@ -4,6 +4,7 @@ import { authorize, type Access } from "../src/access/guard.ts";
 import { createTokenVerifier, issueToken } from "../src/access/token.ts";
 import { systemClock } from "../src/contract/clock.ts";
 import { apiGroups } from "../src/contract/operations.ts";
+import { median } from "./statistics.ts";
 
 const rounds = 21;
 const requests = 20_000;
@@ -18,10 +19,6 @@ async function measure(access: Access): Promise<number> {
   for (let request = 0; request < requests; request += 1)
     await authorize(access, "gpu-control", { header: () => authorization });
   return ((performance.now() - began) * 1000) / requests;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 const differences: number[] = [];

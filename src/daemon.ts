@@ -15,7 +15,7 @@ import { isLoopback, listen, resolveHost } from "./http/listen.ts";
 import { createRequestIds } from "./http/request-id.ts";
 import { createRoutes } from "./http/routes.ts";
 import { HttpServer } from "./http/server.ts";
-import { pathWire } from "./http/wire/path-style.ts";
+import { createPathWire } from "./http/wire/path-style.ts";
 import { createQueryWire } from "./http/wire/query-style.ts";
 import { startFleet } from "./start-fleet.ts";
 
@@ -120,7 +120,7 @@ async function createAccess(config: Config, clock: Clock, log: Log): Promise<Acc
 
 function buildHandler(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handler {
   const { gpuStreamFormat } = config;
-  const wires = { query: createQueryWire(clock), path: pathWire };
+  const wires = { query: createQueryWire(clock), path: createPathWire() };
   const own = { access, fleet, clock, wire: wires.query, version, gpuStreamFormat };
   log.info(`Discovery: ${JSON.stringify(JSON.stringify(discover(own)))}`);
   const routes = createRoutes(wires, createDaemonRoutes(own));

@@ -14,8 +14,9 @@ import { createLog } from "./telemetry/log.ts";
 const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
 
 /** What has not ended this long after a signal is refused, in milliseconds, and a little later the process ends. */
-const drainMs = 4_000;
-const drainLimitMs = 4_500;
+const orderly = { refuseMs: 4_000, endMs: 4_500 } as const;
+/** The same for a signal that does not wait: a driver call that runs gets a moment all the same. */
+const hasty = { refuseMs: 0, endMs: 500 } as const;
 /** How long a start that is interrupted gets to finish, in milliseconds. */
 const lastMomentMs = 500;
 
@@ -63,17 +64,18 @@ async function serve(config: Config): Promise<void> {
   const reason = await Promise.race([signal, daemon.broken]);
   if (reason instanceof Error) log.error(`Stopping, since only a new process can go on: ${reason.message}`);
   else log.info(`Stopping on ${reason}`);
-  await stop(daemon, reason === "SIGINT" || reason === "SIGQUIT", log);
+  const cut = reason === "SIGINT" || reason === "SIGQUIT";
+  if (cut) daemon.cut();
+  await stop(daemon, cut ? hasty : orderly, log);
   // process.exit would wait for a driver call in flight, and that of a lost GPU never returns.
   exitNow(reason instanceof Error ? 1 : 0);
 }
 
-/** Lets the requests in flight finish, unless they are to be cut, or a second signal comes. */
-async function stop(daemon: Daemon, cut: boolean, log: Log): Promise<void> {
-  if (cut) daemon.cut();
-  const late = pause(drainLimitMs).then(() => `after ${drainLimitMs / 1000} s`);
+/** Lets what is in flight finish, for so long, and unless a second signal comes. */
+async function stop(daemon: Daemon, { refuseMs, endMs }: typeof orderly | typeof hasty, log: Log): Promise<void> {
+  const late = pause(endMs).then(() => `after ${endMs / 1000} s`);
   const again = nextSignal().then((second) => `${second} came as well`);
-  const reason = await Promise.race([daemon.drain(drainMs), late, again]);
+  const reason = await Promise.race([daemon.drain(refuseMs), late, again]);
   if (reason === undefined) return;
   const running = daemon.running();
   const left = running.length > 0 ? `; the driver is still at ${running.join(", ")}` : "";

@@ -22,6 +22,7 @@ export async function startFleet(config: Config, parts: DaemonParts, broken: (re
   const lost = (): void => probing.hasten();
   const fleet = new Fleet({ clock, log, gpuPollHz, cpuPollHz, timeoutMs, wakefulness, lost, fatal: broken });
   let started = false;
+  let told: string | undefined;
   const probing = new Probing({
     backend: backends.gpus,
     clock,
@@ -31,7 +32,8 @@ export async function startFleet(config: Config, parts: DaemonParts, broken: (re
     adopt(found) {
       fleet.adoptGpus(found);
       const shortage = shortageOfThreads(fleet, threads);
-      if (started && shortage !== undefined) log.warn(shortage);
+      if (started && shortage !== undefined && shortage !== told) log.warn(shortage);
+      told = shortage;
     },
     fatal: broken,
   });
@@ -58,7 +60,12 @@ function startError({ gpuBackend }: Config, error: unknown): unknown {
 /** With one processor a loop that polls would keep the driver's thread from running. */
 function chooseWakefulness({ busyPollUs }: Config): Wakefulness {
   if (busyPollUs === 0 || availableParallelism() === 1) return drowsy;
-  return createWakefulness(busyPollUs, { createAlarm, yieldProcessor: createYield() });
+  return createWakefulness(busyPollUs, {
+    nowMs: () => performance.now(),
+    nextTurn: setImmediate,
+    createAlarm,
+    yieldProcessor: createYield(),
+  });
 }
 
 /** How many threads are left to everything but driver calls. */

@@ -4,6 +4,8 @@ import type { Clock } from "../src/contract/clock.ts";
 export interface FakeClock extends Clock {
   /** Moves time on, and calls back whatever falls due on the way, in order. */
   advance(ms: number): Promise<void>;
+  /** Moves time on as it does for a process that is stopped: what fell due meanwhile comes with the next `advance`. */
+  skip(ms: number): void;
   readonly pending: number;
 }
 
@@ -30,6 +32,9 @@ export function createFakeClock(epochMs = 1_795_500_000_000): FakeClock {
         await settle();
       }
       now = end;
+    },
+    skip(ms) {
+      now += ms;
     },
     get pending() {
       return timers.size;

@@ -4,10 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { commandCases } from "./command-line-cases.ts";
 import { runCase, type CommandCase, type Notes } from "./command-line.ts";
-import { canFakePowercap, startDaemon, type Daemon, type Version } from "./daemon.ts";
+import { canFakePowercap, type Version } from "./daemon.ts";
 import { differences, summary, type Compared } from "./difference.ts";
 import type { Exchange } from "./exchange.ts";
 import { ruleFor } from "./intended.ts";
+import { startPair, type Pair, type Programs } from "./pair.ts";
 import { createReport } from "./report.ts";
 import { suites, type Suite } from "./suites.ts";
 
@@ -29,39 +30,23 @@ for (const one of commandCases.filter((candidate) => isWanted(`command line: ${n
 }
 process.exitCode = report.end(wanted.length === 0) ? 0 : 1;
 
-/** The words that start the original and ours. */
-function programs(version: Version): { readonly original: readonly string[]; readonly ours: readonly string[] } {
+function programs(version: Version): Programs {
   return { original: [join(originals, version, "bin/zeusd")], ours: [process.execPath, ours] };
 }
 
 async function compareSuite(suite: Suite): Promise<void> {
-  const pair = await startPair(suite);
+  const pair = await startPair(programs(suite.version), folder, suite);
   try {
     for (const exchange of suite.exchanges) report.add(await compareExchange(pair, suite.name, exchange));
   } finally {
-    await Promise.all(pair.map((daemon) => daemon.stop()));
+    await pair.stop();
   }
 }
 
-async function startPair(suite: Suite): Promise<readonly Daemon[]> {
-  const place = mkdtempSync(join(folder, "suite-"));
-  const { original, ours: mine } = programs(suite.version);
-  const started = await Promise.allSettled([
-    startDaemon(original, join(place, "original"), suite),
-    startDaemon(mine, join(place, "ours"), suite),
-  ]);
-  const daemons = started.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-  const failed = started.find((result) => result.status === "rejected");
-  if (!failed) return daemons;
-  await Promise.all(daemons.map((daemon) => daemon.stop()));
-  throw failed.reason;
-}
-
 /** What differs is asked once more with more patience, since only the clock may have been at fault. */
-async function compareExchange(pair: readonly Daemon[], suite: string, exchange: Exchange): Promise<Compared> {
+async function compareExchange(pair: Pair, suite: string, exchange: Exchange): Promise<Compared> {
   for (const thorough of [false, true]) {
-    const [original, mine] = await Promise.all(pair.map((daemon) => daemon.ask(exchange, thorough)));
-    if (!original || !mine) throw new Error("two daemons are needed");
+    const { original, ours: mine } = await pair.ask(exchange, thorough);
     const found = differences(original, mine);
     const compared = { suite, name: exchange.name, original: summary(original), ours: summary(mine), found };
     if (found.length === 0 || thorough || ruleFor(compared)) return compared;

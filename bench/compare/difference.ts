@@ -64,6 +64,7 @@ export function differences(original: Outcome, ours: Outcome): readonly Differen
     compare("body", bodyOf(left), bodyOf(right));
     compare("complete", left.complete, right.complete);
     if ([left, right].every(({ headers }) => headers.get("transfer-encoding") === "chunked")) {
+      compare("whole events per chunk", wholeEvents(left), wholeEvents(right));
       compare("one event per chunk", oneEventEach(left), oneEventEach(right));
     }
   }
@@ -102,6 +103,8 @@ export function bodyOf(reply: Reply): unknown {
 /** What a library said may change with its version, so only what kind of error it is counts. */
 const stable = (text: string): string =>
   text.replace(/ at line \d+ column \d+$/, "").replace(/^(Invalid token: (?:JSON|Base64) error: ).*/s, "$1…");
+
+const wholeEvents = ({ chunks }: Reply): boolean => chunks.every((chunk) => /^((data: |:)[^\n]*\n\n)+$/.test(chunk));
 
 const oneEventEach = ({ chunks }: Reply): boolean => chunks.every((chunk) => /^(data: |:)[^\n]*\n\n$/.test(chunk));
 

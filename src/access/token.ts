@@ -34,18 +34,29 @@ export interface TokenVerifier {
  */
 export function createTokenVerifier(key: Uint8Array, clock: Clock): TokenVerifier {
   const known = new Map<string, Claims>();
+  /** Whoever brings a token that is being checked waits for the same check: none of a client's requests overtakes another. */
+  const pending = new Map<string, Promise<Claims>>();
+
+  async function check(token: string): Promise<Claims> {
+    try {
+      const claims = checkTime(await readToken(token, key), clock);
+      const [oldest] = known.keys();
+      if (known.size >= knownTokens && oldest !== undefined) known.delete(oldest);
+      known.set(token, claims);
+      return claims;
+    } finally {
+      pending.delete(token);
+    }
+  }
+
   return {
     verify(authorization) {
       const token = bearerToken(authorization);
       const claims = known.get(token);
       if (claims) return checkTime(claims, clock);
-      return readToken(token, key).then((fresh) => {
-        checkTime(fresh, clock);
-        const [oldest] = known.keys();
-        if (known.size >= knownTokens && oldest !== undefined) known.delete(oldest);
-        known.set(token, fresh);
-        return fresh;
-      });
+      const checking = pending.get(token) ?? check(token);
+      pending.set(token, checking);
+      return checking;
     },
   };
 }

@@ -15,16 +15,25 @@ export interface Backends {
 /** A simulated machine is never chosen by itself: only `--sim` and `--gpu-backend sim` ask for it. */
 export async function selectBackends(config: Config, clock: Clock, log: Log): Promise<Backends> {
   const rapl = async (): Promise<readonly Cpu[]> => (await raplCpus({ ...rootOf(config), clock, log })).cpus;
-  if (config.gpuBackend !== "sim") return { gpus: await nvml(clock, config.deviceTimeoutMs), cpus: rapl };
+  if (config.gpuBackend !== "sim") return { gpus: await nvml(config, clock), cpus: rapl };
   const machine = simBackend(config.sim);
   log.warn(`These GPUs are simulated (${config.sim}): nothing that is set reaches any hardware`);
   return { gpus: machine.gpus, cpus: config.powercapRoot === undefined ? machine.cpus : rapl };
 }
 
+/** How long a start waits for a driver and its GPUs, in ms: those that come later are taken in as well, unless there is no starting without. */
+const startPatienceMs = 4_000;
+/** Eight GPUs without persistence mode take a while to wake. */
+const requiredPatienceMs = 30_000;
+
 /** Loaded only where it is used: it brings the C signatures with it. */
-async function nvml(clock: Clock, patienceMs: number): Promise<GpuBackend> {
+async function nvml({ gpuBackend, deviceTimeoutMs }: Config, clock: Clock): Promise<GpuBackend> {
   const { createNvmlBackend } = await import("./nvml/backend.ts");
-  return createNvmlBackend({ clock, patienceMs });
+  const required = gpuBackend === "nvml";
+  return createNvmlBackend({
+    clock,
+    firstPatienceMs: required ? requiredPatienceMs : Math.min(startPatienceMs, deviceTimeoutMs),
+  });
 }
 
 function rootOf({ powercapRoot }: Config): { readonly root?: string } {

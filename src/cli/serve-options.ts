@@ -85,7 +85,7 @@ export function addServeOptions(command: Command, argv: readonly string[], form:
       "--device-timeout-ms <ms>",
       "answer 504 after this long; a driver call that takes longer makes its GPU stuck",
     )
-      .argParser(wholeNumber(1, 3_600_000))
+      .argParser(wholeNumber(1, 100_000))
       .default(4000),
     new Option("--busy-poll-us <us>", "stay awake this long for what is about to happen; 0 sleeps at once")
       .argParser(wholeNumber(0, 10_000))

@@ -14,6 +14,8 @@ const statuses = {
   not_found: 404,
   body_too_large: 413,
   unsupported_encoding: 415,
+  /** Never sent: nobody is there to read it. */
+  client_gone: 499,
   driver_error: 500,
   /** The driver has lost the GPU, or itself: nothing works until it is opened anew. */
   gpu_lost: 500,

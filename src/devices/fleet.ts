@@ -55,7 +55,7 @@ export class Fleet {
       const device = "away" in gpu ? gpu.away : gpu;
       const member = this.#members.gpu.get(id);
       if (!member) this.#members.gpu.set(id, this.#gpuMember(id, device));
-      else if (!member.device) member.adopt(device);
+      else if (member.device !== device) member.adopt(device);
       if (!(device instanceof ZeusdError) && this.#lost.delete(id)) this.#parts.log.warn(`GPU ${id} is there again`);
     }
     this.#present.gpu = present(this.#members.gpu);
@@ -86,7 +86,7 @@ export class Fleet {
 
   /**
    * Runs a command on each of its devices. With `block`, throws CommandFailed if one of them fails; without, returns as soon
-   * as all are queued, and what fails later goes to the log. A device that takes none refuses it for all of them then.
+   * as all are queued, and what fails later goes to the log. A device that takes no command now refuses it for all.
    */
   async run(command: Command, caller: Caller): Promise<Results> {
     const members = this.#select(command);
@@ -102,7 +102,9 @@ export class Fleet {
     }
     for (const member of members) {
       const refusal = member.refusal(command);
-      if (refusal) throw refusal;
+      if (!refusal) continue;
+      if (isNews(refusal)) this.#failures.tell(`${name} on ${member.name} was refused`, refusal);
+      throw refusal;
     }
     for (const member of members) {
       member
@@ -140,7 +142,7 @@ export class Fleet {
     return this.#all.flatMap(({ lane }) => lane.running() ?? []);
   }
 
-  /** Answers everyone who waits with this error; nothing more begins. */
+  /** Answers everyone who waits with this error; nothing that waits begins any more. */
   refuseAll(error: ZeusdError): void {
     for (const { lane, feed } of this.#all) {
       lane.refuseAll(error);
@@ -186,6 +188,7 @@ export class Fleet {
     if (error.code !== "gpu_lost") return;
     const member = this.#members.gpu.get(id);
     if (member?.device) this.#lost.set(id, member.device);
+    this.#parts.log.error(`GPU ${id} is lost: ${error.message}; looking for it`);
     member?.adopt(error);
     this.#present.gpu = present(this.#members.gpu);
     this.#parts.lost();
@@ -204,6 +207,7 @@ const news: ReadonlySet<ErrorCode> = new Set([
   "driver_mismatch",
   "deadline",
   "queue_full",
+  "client_gone",
 ]);
 
 function isNews(error: unknown): boolean {

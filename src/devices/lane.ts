@@ -4,7 +4,9 @@ import type { Caller } from "../contract/command.ts";
 import { ZeusdError, messageOf } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Log } from "../contract/log.ts";
+import { UsualTimes } from "./usual-times.ts";
 import type { Wakefulness } from "./wakefulness.ts";
+import { Watch } from "./watch.ts";
 
 export interface LaneParts {
   /** Names the device in the log and in refusals, for example `GPU 0`. */
@@ -20,6 +22,9 @@ export interface LaneParts {
 export interface Work {
   /** The operation's wire name. */
   readonly name: string;
+  /** Whether it changes nothing, so that nobody needs to know whether it takes effect. */
+  readonly harmless?: boolean;
+  /** Must reject rather than throw. */
   call(): Promise<Values>;
 }
 
@@ -40,51 +45,59 @@ export const capacity = 1024;
 export class Lane {
   readonly #parts: LaneParts;
   readonly #waiting: Entry[] = [];
-  /** How long each operation takes here, in ms. */
-  readonly #usualMs = new Map<string, number>();
+  readonly #usual = new UsualTimes();
+  readonly #watch: Watch;
   #running: Entry | undefined;
-  /** Whether the running call has passed its time: nothing waits then, and nothing is taken. */
-  #stuck = false;
-  #watchedUntilMs = Infinity;
-  #cancelWatch = (): void => {};
+  /** The running call if it has passed its time: nothing waits then, and nothing is taken. */
+  #stuck: Entry | undefined;
   #whenIdle: (() => void)[] = [];
 
   constructor(parts: LaneParts) {
     this.#parts = parts;
+    this.#watch = new Watch(parts.clock, (nowMs) => this.#expire(nowMs));
   }
 
   /** Why nothing can be queued now: the lane is stuck or full. */
   refusal(): ZeusdError | undefined {
-    if (this.#stuck) return this.#stuckError();
+    if (this.#stuck) return this.#stuckError(this.#stuck);
     if (this.#waiting.length < capacity) return undefined;
     return new ZeusdError("queue_full", `${capacity} commands are waiting for ${this.#parts.name}; try again later`);
   }
 
   /**
-   * Runs `work` when everything before it has ended, and passes its outcome on. Throws `lane_stuck` or `queue_full` at once;
-   * `deadline` when the caller has waited for long enough, whereupon work that had not begun is dropped.
+   * Runs `work` when everything before it has ended, and passes its outcome on. Throws `lane_stuck` or `queue_full` at once,
+   * `deadline` when the caller has waited for long enough, and `client_gone` when nobody waits any more; work that had not
+   * begun is dropped then.
    */
   run(work: Work, caller?: Caller): Promise<Values> {
     const refusal = this.refusal();
     if (refusal) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
-      const { name, call } = work;
-      const entry: Entry = { name, call, caller, resolve, reject, beganMs: 0, answered: false };
+      const entry: Entry = { ...work, caller, resolve, reject, beganMs: 0, answered: false };
       this.#waiting.push(entry);
       if (!this.#running) this.#next();
-      else if (caller) this.#watchUntil(caller.arrivedMs + this.#parts.timeoutMs);
+      else if (caller) this.#watch.until(caller.arrivedMs + this.#parts.timeoutMs);
     });
   }
 
   /** Refuses all that waits. A call that runs goes on, and its caller still gets its answer. */
   refuseWaiting(error: ZeusdError): void {
-    for (const entry of this.#waiting.splice(0)) entry.reject(error);
+    const { name, log } = this.#parts;
+    const dropped = this.#waiting.splice(0);
+    for (const { reject, resolve, caller } of dropped) {
+      // Where nobody waits, the line below says what became of it, once for all of them.
+      if (caller) reject(error);
+      else resolve({});
+    }
+    const accepted = dropped.filter(({ caller }) => !caller).length;
+    if (accepted > 0)
+      log.warn(`Dropped commands for ${name} that had been accepted, ${accepted} of them: ${error.message}`);
   }
 
-  /** Refuses all that waits, and answers the caller of the running call with the same error. */
+  /** The same, and answers the caller of the running call, too: whether that takes effect, nobody knows. */
   refuseAll(error: ZeusdError): void {
     this.refuseWaiting(error);
-    if (this.#running) answerEarly(this.#running, error);
+    if (this.#running?.caller) this.#answerEarly(this.#running, "so far");
   }
 
   /** What runs now and since when, for example `set_power_limit on GPU 0 (3.2 s)`. */
@@ -104,9 +117,9 @@ export class Lane {
     const { clock, timeoutMs, wakefulness } = this.#parts;
     this.#running = entry;
     entry.beganMs = clock.monotonicMs();
-    this.#watchUntil(entry.beganMs + timeoutMs);
-    if (entry.caller) this.#watchUntil(entry.caller.arrivedMs + timeoutMs);
-    wakefulness.began(this.#usualMs.get(entry.name));
+    this.#watch.until(entry.beganMs + timeoutMs);
+    if (entry.caller) this.#watch.until(entry.caller.arrivedMs + timeoutMs);
+    wakefulness.began(this.#usual.of(entry.name));
     entry.call().then(
       (values) => this.#end(entry, values, undefined),
       (error: unknown) => this.#end(entry, undefined, error),
@@ -117,12 +130,12 @@ export class Lane {
   #end(entry: Entry, values: Values | undefined, error: unknown): void {
     const { clock, wakefulness } = this.#parts;
     const tookMs = clock.monotonicMs() - entry.beganMs;
-    const usualMs = this.#usualMs.get(entry.name) ?? tookMs;
-    // A loop that slept too long makes a call look slow, and the next sleep longer: the quick ones tell the truth.
-    this.#usualMs.set(entry.name, usualMs + (tookMs - usualMs) / (tookMs < usualMs ? 2 : 16));
-    wakefulness.ended();
+    if (!this.#stuck) {
+      this.#usual.learn(entry.name, tookMs);
+      wakefulness.ended();
+    }
     if (this.#stuck || entry.answered) this.#tellLate(entry, tookMs, error);
-    this.#stuck = false;
+    this.#stuck = undefined;
     this.#running = undefined;
     this.#next();
     if (values) entry.resolve(values);
@@ -143,44 +156,35 @@ export class Lane {
 
   /** Why a command is not to begin any more. Its time may be up before the timer says so, or before its body has come. */
   #unwanted(entry: Entry): ZeusdError | undefined {
-    const { name, clock, log } = this.#parts;
-    if (entry.caller?.gone()) {
-      log.info(`Dropped ${entry.name} on ${name}: its client has gone before it began`);
-      return new ZeusdError("stopping", "The client has gone.");
-    }
-    return this.#isLate(entry, clock.monotonicMs()) ? this.#droppedError(entry) : undefined;
-  }
-
-  /** One timer serves all that runs and waits: nearly always nothing is late, and a timer for each request would cost more. */
-  #watchUntil(dueMs: number): void {
-    if (dueMs >= this.#watchedUntilMs) return;
-    const { clock } = this.#parts;
-    this.#cancelWatch();
-    this.#watchedUntilMs = dueMs;
-    this.#cancelWatch = clock.after(dueMs - clock.monotonicMs(), () => {
-      this.#watchedUntilMs = Infinity;
-      this.#expire(Math.max(dueMs, clock.monotonicMs()));
-    });
+    if (!entry.caller) return undefined;
+    if (entry.caller.gone()) return new ZeusdError("client_gone", "dropped, since its client had gone");
+    const nowMs = this.#parts.clock.monotonicMs();
+    // With others waiting, a call that would return too late would only make them late as well.
+    const neededMs = this.#waiting.length > 0 ? (this.#usual.of(entry.name) ?? 0) : 0;
+    return this.#isLate(entry, nowMs + neededMs) ? this.#droppedError(entry) : undefined;
   }
 
   #expire(nowMs: number): void {
     const entry = this.#running;
     if (!entry || this.#stuck) return;
-    const { name, timeoutMs } = this.#parts;
-    if (entry.beganMs + timeoutMs <= nowMs) this.#becomeStuck(entry);
-    if (this.#isLate(entry, nowMs)) {
-      const text = `${entry.name} on ${name} has not returned within ${timeoutMs / 1000} s; the driver is still at it`;
-      answerEarly(entry, new ZeusdError("deadline", text));
-    }
+    if (entry.beganMs + this.#parts.timeoutMs <= nowMs) this.#becomeStuck(entry);
+    if (this.#isLate(entry, nowMs)) this.#answerEarly(entry, `within ${this.#parts.timeoutMs / 1000} s`);
     for (const late of this.#takeWaiting((waiting) => this.#isLate(waiting, nowMs)))
       late.reject(this.#droppedError(late));
-    if (!this.#stuck) this.#watchUntil(this.#nextDueMs(entry));
+    if (!this.#stuck) this.#watch.until(this.#nextDueMs(entry));
   }
 
   #droppedError({ name: operation }: Entry): ZeusdError {
     const { name, timeoutMs } = this.#parts;
-    const text = `${operation} on ${name} could not begin within ${timeoutMs / 1000} s and was dropped`;
+    const text = `${operation} on ${name} could not be done within ${timeoutMs / 1000} s and was dropped before it began`;
     return new ZeusdError("deadline", text);
+  }
+
+  /** Answers the caller of a call that goes on. Its outcome is for the log then. */
+  #answerEarly(entry: Entry, when: string): void {
+    entry.answered = true;
+    const text = `${entry.name} on ${this.#parts.name} has not returned ${when}`;
+    entry.reject(new ZeusdError("deadline", entry.harmless ? text : `${text}; it may still take effect`));
   }
 
   #isLate({ caller, answered }: Entry, nowMs: number): boolean {
@@ -201,19 +205,18 @@ export class Lane {
   }
 
   #becomeStuck(entry: Entry): void {
-    const { name, log, timeoutMs } = this.#parts;
-    this.#stuck = true;
-    const count = this.#waiting.length;
-    const refused = count === 0 ? "" : `; ${count} commands that waited are refused`;
+    const { name, log, timeoutMs, wakefulness } = this.#parts;
+    this.#stuck = entry;
+    // Nobody knows when it will return: others' calls must not be taken for the second in flight until then.
+    wakefulness.ended();
     log.error(
-      `${name} is stuck: ${entry.name} has not returned for ${timeoutMs / 1000} s${refused}, and so is what comes until it does`,
+      `${name} is stuck: ${entry.name} has not returned for ${timeoutMs / 1000} s; commands are refused until it does`,
     );
-    this.refuseWaiting(this.#stuckError());
+    this.refuseWaiting(this.#stuckError(entry));
   }
 
-  #stuckError(): ZeusdError {
+  #stuckError({ name: operation, beganMs }: Entry): ZeusdError {
     const { name, clock } = this.#parts;
-    const { name: operation = "a call", beganMs = 0 } = this.#running ?? {};
     const since = Math.floor((clock.monotonicMs() - beganMs) / 1000);
     return new ZeusdError(
       "lane_stuck",
@@ -224,15 +227,9 @@ export class Lane {
   #tellLate({ name: operation }: Entry, tookMs: number, error: unknown): void {
     const { name, log } = this.#parts;
     const outcome = error === undefined ? "with success" : `and failed: ${messageOf(error)}`;
-    const again = this.#stuck ? `${name} works again: ` : "";
+    const again = this.#stuck && error === undefined ? `${name} works again: ` : "";
     log.warn(`${again}${operation} on ${name} returned after ${seconds(tookMs)} s, ${outcome}`);
   }
-}
-
-/** Answers the caller of a call that goes on. Its outcome is for the log then. */
-function answerEarly(entry: Entry, error: ZeusdError): void {
-  entry.answered = true;
-  entry.reject(error);
 }
 
 function seconds(ms: number): string {

@@ -73,7 +73,8 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Named {
   run({ row, parameters }: Command, caller?: Caller): Promise<Values> {
     if (this.#device instanceof ZeusdError) return Promise.reject(this.#awayError(this.#device));
     if (row.by === "feed") return this.feed.next(caller);
-    return this.lane.run({ name: row.name, call: () => this.#call(row, parameters) }, caller);
+    const work = { name: row.name, harmless: row.kind !== "write", call: () => this.#call(row, parameters) };
+    return this.lane.run(work, caller);
   }
 
   async #call(row: Row, parameters: Values): Promise<Values> {

@@ -4,6 +4,8 @@ import type { Caller, Sample } from "../contract/command.ts";
 import { ZeusdError, messageOf } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Log } from "../contract/log.ts";
+import { capacity } from "./lane.ts";
+import { afterNews } from "./watch.ts";
 
 /** Where the readings come from. With `start`, a reading is a mean since the one before, and needs a baseline first. */
 export interface Sampler {
@@ -74,10 +76,11 @@ export class PowerFeed {
 
   /**
    * The next reading; rejects with its error if it fails, with `deadline` when the caller has waited for long enough, and
-   * with `lane_stuck` at once while a reading does not return. Without a caller there is no deadline.
+   * with `lane_stuck` at once while a reading does not return, or `queue_full`. Without a caller there is no deadline.
    */
   next(caller?: Caller): Promise<Values> {
     if (this.#stuckSinceMs !== undefined) return Promise.reject(this.#stuckError(this.#stuckSinceMs));
+    if (this.#waiters.size >= capacity) return Promise.reject(this.#fullError());
     return new Promise((resolve, reject) => {
       const waiter: Waiter = { resolve, reject, endWatch: this.#watch(caller, () => this.#giveUp(waiter)) };
       this.#waiters.add(waiter);
@@ -132,7 +135,7 @@ export class PowerFeed {
   /** A reading that does not return in time cannot be ended, but nobody is left waiting for it. */
   async #timed<Result>(beganMs: number, read: () => Promise<Result>): Promise<Result> {
     const { name, clock, log, timeoutMs } = this.#parts;
-    const endWatch = clock.after(timeoutMs, () => {
+    const endWatch = afterNews(clock, timeoutMs, () => {
       this.#stuckSinceMs = beganMs;
       log.error(`Reading the power of ${name} has not returned for ${timeoutMs / 1000} s; its streams stand still`);
       this.refuseWaiting(this.#stuckError(beganMs));
@@ -143,7 +146,7 @@ export class PowerFeed {
       endWatch();
       if (this.#stuckSinceMs !== undefined) {
         const tookS = ((clock.monotonicMs() - beganMs) / 1000).toFixed(1);
-        log.warn(`Reading the power of ${name} returned after ${tookS} s; its streams go on`);
+        log.warn(`Reading the power of ${name} returned after ${tookS} s`);
       }
       this.#stuckSinceMs = undefined;
     }
@@ -196,6 +199,13 @@ export class PowerFeed {
     this.#waiters.clear();
     for (const { endWatch } of waiters) endWatch();
     return waiters;
+  }
+
+  #fullError(): ZeusdError {
+    return new ZeusdError(
+      "queue_full",
+      `${capacity} requests are waiting for the power of ${this.#parts.name}; try again later`,
+    );
   }
 
   #stuckError(sinceMs: number): ZeusdError {

@@ -46,8 +46,10 @@ export function createPowerMeter(cpu: Cpu, now: () => number): PowerMeter {
 }
 
 async function readBoth(cpu: Cpu, now: () => number): Promise<Readings> {
-  const dram = cpu.dram_available ? readDram(cpu, now).catch(() => null) : null;
-  return { cpu: await readPackage(cpu, now), dram: await dram };
+  return {
+    cpu: await readPackage(cpu, now),
+    dram: cpu.dram_available ? await readDram(cpu, now).catch(() => null) : null,
+  };
 }
 
 async function readPackage(cpu: Cpu, now: () => number): Promise<Reading> {

@@ -31,8 +31,12 @@ interface Outcome {
 export class Probing {
   readonly #parts: ProbingParts;
   #waitMs = firstWaitMs;
+  /** When nothing was missing any more, in ms. */
+  #completeAtMs = -Infinity;
   #told = "";
   #running = false;
+  /** Whether a look is to come. */
+  #waiting = false;
   #cancel = (): void => {};
 
   constructor(parts: ProbingParts) {
@@ -49,9 +53,15 @@ export class Probing {
     if (!first.complete) this.#again(first.missing);
   }
 
-  /** Something that was there is missing now: it is looked for soon, whatever the back-off has come to. */
+  /**
+   * Something that was there is missing now: it is looked for soon, whatever the back-off has come to, unless all has been
+   * there for a short while only: a GPU that comes back and goes again is looked for less and less often.
+   */
   hasten(): void {
-    this.#waitMs = firstWaitMs;
+    const { clock } = this.#parts;
+    if (clock.monotonicMs() - this.#completeAtMs >= longestWaitMs) this.#waitMs = firstWaitMs;
+    // GPUs that go together are looked for together: not each of them shall make the wait longer.
+    else if (this.#waiting) return;
     if (!this.#running) this.#schedule();
   }
 
@@ -63,7 +73,8 @@ export class Probing {
       adopt(found);
       return outcomeOf(found);
     } catch (error) {
-      return { complete: false, missing: `No GPUs: ${messageOf(error)}`, error };
+      const missing = [...lost()].map((id) => `GPU ${id}`).join(", ") || "No GPUs";
+      return { complete: false, missing: `${missing}: ${messageOf(error)}`, error };
     } finally {
       this.#running = false;
     }
@@ -81,10 +92,12 @@ export class Probing {
     this.#cancel();
     const waitMs = this.#waitMs;
     this.#waitMs = Math.min(2 * waitMs, longestWaitMs);
+    this.#waiting = true;
     this.#cancel = this.#parts.clock.after(waitMs, () => void this.#look());
   }
 
   async #look(): Promise<void> {
+    this.#waiting = false;
     const { log, lost, fatal } = this.#parts;
     const { complete, missing, error } = await this.#probe();
     if (isMismatch(error)) {
@@ -92,7 +105,7 @@ export class Probing {
     } else if (!complete || lost().size > 0) {
       this.#again(missing);
     } else {
-      this.#waitMs = firstWaitMs;
+      this.#completeAtMs = this.#parts.clock.monotonicMs();
       this.#told = "";
       log.info("All GPUs are there now");
     }

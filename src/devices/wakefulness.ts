@@ -7,8 +7,12 @@ export interface Wakefulness {
   ended(): void;
 }
 
-/** What it needs of the operating system. */
+/** What it needs of the world. */
 export interface Waking {
+  /** Milliseconds of a clock that never goes back. */
+  nowMs(): number;
+  /** Calls back in the next turn of the event loop, which does not sleep before. */
+  nextTurn(callback: () => void): void;
   /** The result sets an alarm: `ring` is called once, so many milliseconds later, to within some tens of microseconds. */
   createAlarm(ring: () => void): { set(ms: number): void };
   /** Lets another thread have the processor, if one waits for it. */
@@ -23,25 +27,26 @@ const leadMs = 0.2;
 
 /**
  * Stays awake for `lastingUs` after a driver call begins or ends, and, where a call takes longer than that, sleeps for most of it and wakes up
- * shortly before its usual end (hybrid polling). With several calls in flight one of them wakes it anyway.
+ * shortly before its usual end (hybrid polling). With several calls in flight one of them ends soon enough, as a rule.
  */
-export function createWakefulness(lastingUs: number, { createAlarm, yieldProcessor }: Waking): Wakefulness {
+export function createWakefulness(lastingUs: number, waking: Waking): Wakefulness {
+  const { nowMs, nextTurn, createAlarm, yieldProcessor } = waking;
   const lastingMs = lastingUs / 1000;
   let untilMs = 0;
   let polling = false;
   let inFlight = 0;
 
   const turn = (): void => {
-    polling = performance.now() < untilMs;
+    polling = nowMs() < untilMs;
     if (!polling) return;
     yieldProcessor();
-    setImmediate(turn);
+    nextTurn(turn);
   };
   const stayAwake = (ms: number): void => {
-    untilMs = performance.now() + ms;
+    untilMs = Math.max(untilMs, nowMs() + ms);
     if (polling) return;
     polling = true;
-    setImmediate(turn);
+    nextTurn(turn);
   };
   const alarm = createAlarm(() => {
     if (inFlight > 0) stayAwake(leadMs + lastingMs);

@@ -4,6 +4,29 @@ import { ZeusdError } from "../contract/errors.ts";
 import type { Request } from "./message.ts";
 import { parseTarget } from "./target.ts";
 
+/** How many bytes the bodies of all requests that are still arriving may take: a client may send slowly, and there are many. */
+const mostBytes = 64 * 1024 * 1024;
+
+/** The room for bodies that are still arriving. */
+export class BodyRoom {
+  #taken = 0;
+
+  /** Throws `too_many_connections` when there is no room for so many more bytes. */
+  take(bytes: number): void {
+    if (this.#taken + bytes > mostBytes) {
+      throw new ZeusdError(
+        "too_many_connections",
+        "Too many large bodies are being sent at the same time; try again later.",
+      );
+    }
+    this.#taken += bytes;
+  }
+
+  give(bytes: number): void {
+    this.#taken -= bytes;
+  }
+}
+
 export class IncomingRequest implements Request {
   readonly id: string;
   readonly arrivedMs: number;
@@ -11,10 +34,12 @@ export class IncomingRequest implements Request {
   readonly path: string;
   readonly query: string;
   readonly #incoming: IncomingMessage;
+  readonly #room: BodyRoom;
 
-  constructor(incoming: IncomingMessage, id: string, arrivedMs: number) {
+  constructor(incoming: IncomingMessage, id: string, arrivedMs: number, room: BodyRoom) {
     const { path, query } = parseTarget(incoming.url ?? "/");
     this.#incoming = incoming;
+    this.#room = room;
     this.id = id;
     this.arrivedMs = arrivedMs;
     this.method = incoming.method ?? "GET";
@@ -28,7 +53,7 @@ export class IncomingRequest implements Request {
   }
 
   body(limit: number): Promise<Buffer> {
-    return readBody(this.#incoming, limit);
+    return readBody(this.#incoming, limit, this.#room);
   }
 
   gone(): boolean {
@@ -36,7 +61,7 @@ export class IncomingRequest implements Request {
   }
 }
 
-async function readBody(incoming: IncomingMessage, limit: number): Promise<Buffer> {
+async function readBody(incoming: IncomingMessage, limit: number, room: BodyRoom): Promise<Buffer> {
   const declared = incoming.headers["content-length"] ?? "0";
   if (Number(declared) > limit) {
     throw new ZeusdError(
@@ -44,10 +69,13 @@ async function readBody(incoming: IncomingMessage, limit: number): Promise<Buffe
       `JSON payload (${declared} bytes) is larger than allowed (limit: ${limit} bytes).`,
     );
   }
+  const body = new ArrivingBody(limit, room);
   try {
-    return await collect(incoming, limit);
+    return await body.read(incoming);
   } catch (error) {
     throw error instanceof ZeusdError ? error : new ZeusdError("bad_request", "The body broke off.", { cause: error });
+  } finally {
+    body.free();
   }
 }
 
@@ -55,33 +83,56 @@ async function readBody(incoming: IncomingMessage, limit: number): Promise<Buffe
  * Most bodies are one chunk. More are copied into one buffer that grows: two million chunks of one byte would be as many
  * objects.
  */
-function collect(incoming: IncomingMessage, limit: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    let body: Buffer = empty;
-    let size = 0;
-    const declared = Number(incoming.headers["content-length"]);
-    incoming.on("data", (chunk: Buffer) => {
-      const end = size + chunk.length;
-      if (end > limit) {
-        // To leave early must not close the connection, which still has to carry the refusal.
-        incoming.removeAllListeners("data").pause();
-        reject(new ZeusdError("body_too_large", `JSON payload has exceeded limit (${limit} bytes).`));
-        return;
-      }
-      if (size === 0) {
-        body = chunk;
-      } else {
-        if (end > body.length) body = Buffer.concat([body.subarray(0, size)], Math.min(limit, 2 * end));
-        chunk.copy(body, size);
-      }
-      size = end;
-      // The stream takes two more turns to say so.
-      if (size === declared) resolve(body.subarray(0, size));
+class ArrivingBody {
+  readonly #limit: number;
+  readonly #room: BodyRoom;
+  #bytes: Buffer = empty;
+  #size = 0;
+
+  constructor(limit: number, room: BodyRoom) {
+    this.#limit = limit;
+    this.#room = room;
+  }
+
+  read(incoming: IncomingMessage): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      const done = (): void => resolve(this.#bytes.subarray(0, this.#size));
+      const declared = Number(incoming.headers["content-length"]);
+      incoming.on("data", (chunk: Buffer) => {
+        try {
+          this.#add(chunk);
+        } catch (error) {
+          // To leave early must not close the connection, which still has to carry the refusal.
+          incoming.removeAllListeners("data").pause();
+          reject(error as Error);
+        }
+        // The stream takes two more turns to say so.
+        if (this.#size === declared) done();
+      });
+      incoming.once("end", done);
+      incoming.once("error", reject);
+      incoming.once("close", () => reject(new Error("the connection closed")));
     });
-    incoming.once("end", () => resolve(body.subarray(0, size)));
-    incoming.once("error", reject);
-    incoming.once("close", () => reject(new Error("the connection closed")));
-  });
+  }
+
+  free(): void {
+    this.#room.give(this.#bytes.length);
+  }
+
+  #add(chunk: Buffer): void {
+    const end = this.#size + chunk.length;
+    if (end > this.#limit) {
+      throw new ZeusdError("body_too_large", `JSON payload has exceeded limit (${this.#limit} bytes).`);
+    }
+    if (end > this.#bytes.length) this.#grow(this.#size === 0 ? chunk.length : Math.min(this.#limit, 2 * end));
+    chunk.copy(this.#bytes, this.#size);
+    this.#size = end;
+  }
+
+  #grow(length: number): void {
+    this.#room.take(length - this.#bytes.length);
+    this.#bytes = Buffer.concat([this.#bytes], length);
+  }
 }
 
 const empty = Buffer.alloc(0);

@@ -9,7 +9,7 @@ import { createDateHeader } from "./date-header.ts";
 import type { Handler } from "./handle.ts";
 import { emptyReply, type EventSource, type Reply, type Request } from "./message.ts";
 import type { NextRequestId } from "./request-id.ts";
-import { IncomingRequest } from "./request.ts";
+import { BodyRoom, IncomingRequest } from "./request.ts";
 
 export interface HttpServerParts {
   readonly handler: Handler;
@@ -34,12 +34,16 @@ const keepAliveTimeout = 75_000;
 /** How long a client may leave a reply or a stream unread before it is cut off. */
 const unreadTimeout = 120_000;
 
+/** How many refused connections may be open at a time, to be told why; the limit on open files has room for no more. */
+const mostLingering = 64;
+
 export class HttpServer {
   readonly server: Server;
   readonly #parts: HttpServerParts;
   readonly #date: () => string;
   readonly #connections = new Map<Socket, Connection>();
   readonly #streams = new Set<ServerResponse>();
+  readonly #bodies = new BodyRoom();
   #stopping = false;
 
   constructor(parts: HttpServerParts) {
@@ -89,7 +93,9 @@ export class HttpServer {
   #admit(socket: Socket): void {
     this.#connections.set(socket, new Connection(socket));
     socket.once("close", () => this.#connections.delete(socket));
-    if (this.#connections.size > this.#parts.maxConnections) refuseConnection(socket, this.#parts.nextRequestId());
+    const excess = this.#connections.size - this.#parts.maxConnections;
+    if (excess > mostLingering) socket.destroy();
+    else if (excess > 0) refuseConnection(socket, this.#parts.nextRequestId());
   }
 
   #refuseBroken(socket: Socket, status: number | undefined): void {
@@ -100,13 +106,14 @@ export class HttpServer {
     const connection = this.#connections.get(incoming.socket);
     if (!connection?.begin(response)) return;
     const id = this.#parts.nextRequestId();
-    const request = new IncomingRequest(incoming, id, this.#parts.clock.monotonicMs());
+    const request = new IncomingRequest(incoming, id, this.#parts.clock.monotonicMs(), this.#bodies);
     const refused = this.#refusal(incoming, request);
     const reply = refused ?? (await this.#parts.handler.handle(request));
     if (response.destroyed || incoming.socket.destroyed) return;
     // After these the rest of what the client sends means nothing, or would keep the daemon from stopping.
     const last = this.#stopping && connection.isLast(response);
-    if (refused || last || reply.status === 413) response.shouldKeepAlive = false;
+    const unread = reply.status === 413 || incoming.isPaused();
+    if (refused || last || unread) response.shouldKeepAlive = false;
     if (typeof reply.body === "string") this.#send(response, reply, reply.body, id);
     else if (this.#hasRoomForStream) this.#stream(connection, response, reply, reply.body, id);
     else this.#refuseStream(response, request);

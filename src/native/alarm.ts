@@ -17,7 +17,7 @@ const specBytes = 32;
 const secondsAt = 16;
 const nanosecondsAt = 24;
 
-/** Waiting for it does not keep the process alive. Source: timerfd_create(2), timerfd_settime(2). */
+/** Waiting for it does not keep the process alive. Source: timerfd_create(2). */
 export function createAlarm(ring: () => void): Alarm {
   const library = openLibrary(null);
   const setTime = library.func("int timerfd_settime(int fd, int flags, const uint8_t *wanted, void *before)");
@@ -25,7 +25,9 @@ export function createAlarm(ring: () => void): Alarm {
     library.func("int timerfd_create(int clock, int flags)")(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC),
   );
   if (descriptor < 0) throw new Error("timerfd_create failed");
+  const read = library.func("intptr_t read(int fd, _Out_ uint8_t *count, size_t bytes)");
   const spec = Buffer.alloc(specBytes);
+  const count = Buffer.alloc(8);
 
   function set(ms: number): void {
     // Whole microseconds, and never zero, which would turn it off.
@@ -36,10 +38,8 @@ export function createAlarm(ring: () => void): Alarm {
   }
 
   const watch = watchReadable(descriptor, () => {
-    spec.fill(0);
-    // Until it is set anew, or turned off as here, it goes on saying that it rings.
-    setTime(descriptor, 0, spec, null);
-    ring();
+    // One that was set anew meanwhile has nothing to read.
+    if (Number(read(descriptor, count, count.length)) === count.length) ring();
   });
   return { watch, set };
 }

@@ -109,6 +109,31 @@ describe("a token", () => {
     expect(verifier.verify(authorizations[1])).toEqual({ sub: "1", scopes: [] });
   });
 
+  it("that several bring while it is checked is checked once for all of them, who go on in the order in which they came", async () => {
+    const verifier = createTokenVerifier(key, createFakeClock());
+    const authorization = `Bearer ${sign(header, { sub: "a", scopes: [] })}`;
+    const order: number[] = [];
+    const waiting = [0, 1, 2, 3].map(async (index) => {
+      const claims = await verifier.verify(authorization);
+      order.push(index);
+      return claims;
+    });
+    const [first, ...others] = await Promise.all(waiting);
+    for (const claims of others) expect(claims).toBe(first);
+    expect(order).toEqual([0, 1, 2, 3]);
+    expect(verifier.verify(authorization)).toBe(first);
+  });
+
+  it("that is wrong is refused to all who bring it at the same time, and checked anew when it comes again", async () => {
+    const verifier = createTokenVerifier(Buffer.from("x".repeat(32)), createFakeClock());
+    const authorization = `Bearer ${sign(header, { sub: "a", scopes: [] })}`;
+    for (let round = 0; round < 2; round += 1) {
+      const outcomes = await Promise.allSettled([0, 1, 2].map(async () => verifier.verify(authorization)));
+      for (const outcome of outcomes)
+        expect(outcome).toMatchObject({ reason: { message: "Invalid token: InvalidSignature" } });
+    }
+  });
+
   it.each([undefined, "", "Bearer", "bearer x.y.z", "Basic x", "Token x"])(
     "is asked for when the header is %j",
     async (authorization) => {

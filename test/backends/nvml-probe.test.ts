@@ -187,6 +187,39 @@ describe("a driver that hangs", () => {
     expect(stub.calls().filter((line) => line === "nvmlInit_v2 - 0 -> 0")).toHaveLength(1);
   });
 
+  it("for longer than a probe waits is found by the next one after it has begun, not begun once more", async () => {
+    const { clock, pass } = createHandClock();
+    const { backend, stub } = createSubject({}, clock);
+    stub.fail("nvmlInit_v2=hang");
+    const first = backend.probe(nothingLost);
+    await stub.called("nvmlInit_v2 - hangs");
+    pass();
+    await expect(first).rejects.toThrow("NVML has not answered");
+    stub.fail();
+    await stub.called("nvmlInit_v2 - 0 -> 0");
+    for (const _ of [1, 2]) expect(await backend.probe(nothingLost)).toMatchObject([{ id: 0 }, { id: 1 }]);
+    const beginnings = stub.calls().filter((line) => /Init.*->|Shutdown/.test(line));
+    expect(beginnings).toEqual(["nvmlInit_v2 - 0 -> 0"]);
+  });
+
+  it("is waited for as long as the first probe shall, and then as long as the others shall", async () => {
+    const { clock, pass } = createHandClock();
+    const stub = createNvmlStub();
+    onTestFinished(() => stub.remove());
+    stub.fail("nvmlInit_v2=hang");
+    const backend = createNvmlBackend({ clock, names: [stub.path], firstPatienceMs: 20_000, patienceMs: 3_000 });
+    for (const [index, seconds] of [20, 3, 3].entries()) {
+      const probe = expect(backend.probe(nothingLost)).rejects.toThrow(`NVML has not answered for ${seconds} s`);
+      if (index === 0) await stub.called("nvmlInit_v2 - hangs");
+      // The probe takes its place in the queue of probes first.
+      await new Promise((resolve) => setImmediate(resolve));
+      pass();
+      await probe;
+    }
+    stub.fail();
+    expect(await backend.probe(nothingLost)).toHaveLength(2);
+  });
+
   it("while it counts its GPUs is asked once, however often it is probed", async () => {
     const { clock, pass } = createHandClock();
     const { backend, stub } = createSubject({}, clock);

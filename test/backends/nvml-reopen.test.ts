@@ -236,6 +236,34 @@ describe("a driver that lost all its GPUs", () => {
   });
 });
 
+describe("a driver that is found to have gone when its GPUs are counted", () => {
+  it.each([1, 9, 15, 16])("(code %i) is begun anew, with all its GPUs, also those that nobody asked", async (code) => {
+    const { backend, stub, gpus } = await found();
+    stub.fail(`nvmlDeviceGetCount_v2=code:${code}`);
+    await expect(backend.probe(lost(0))).rejects.toMatchObject({ code: "gpu_lost" });
+    await expect(gpus[1]?.getPowerLimit?.({})).rejects.toMatchObject({ code: "gpu_away", status: 503 });
+    stub.fail();
+    const again = await probe(backend, lost(0));
+    expect(again).toMatchObject([
+      { id: 0, uuid: uuid(0) },
+      { id: 1, uuid: uuid(1) },
+    ]);
+    expect(again[1]).not.toBe(gpus[1]);
+    for (const gpu of again) expect(await gpu.getPowerLimit?.({})).toEqual({ power_limit_mw: 300_000 });
+    expect(asked(stub, beginnings)).toEqual(begunAnew);
+  });
+
+  it("is left alone when the count fails for another reason: the other GPUs never notice", async () => {
+    const { backend, stub, gpus } = await found();
+    stub.fail("nvmlDeviceGetCount_v2=code:999");
+    await expect(backend.probe(lost(0))).rejects.toMatchObject({ code: "driver_error" });
+    expect(await gpus[1]?.getPowerLimit?.({})).toEqual({ power_limit_mw: 300_000 });
+    stub.fail();
+    expect((await probe(backend, lost(0)))[1]).toBe(gpus[1]);
+    expect(asked(stub, beginnings)).toHaveLength(1);
+  });
+});
+
 describe("an NVML that was closed", () => {
   it("refuses calls, which would kill the process in a library that is unloaded", async () => {
     const { stub } = createSubject();

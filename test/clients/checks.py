@@ -72,16 +72,25 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(SETUP["socket"])
 
 
-def ask_daemon(path: str):
-    """Plain HTTP, for what a client version cannot ask."""
+def _get(path: str) -> tuple[int, str]:
     connection = _UnixConnection("zeusd") if SETUP["socket"] else http.client.HTTPConnection(SETUP["host_port"])
     connection.timeout = 5
     with contextlib.closing(connection):
         connection.request("GET", path)
         response = connection.getresponse()
-        body = response.read().decode()
-    true(response.status == 200, f"GET {path}: {response.status} {body}")
+        return response.status, response.read().decode()
+
+
+def ask_daemon(path: str):
+    """Plain HTTP, for what a client version cannot ask."""
+    status, body = _get(path)
+    true(status == 200, f"GET {path}: {status} {body}")
     return json.loads(body)
+
+
+def gpu_is_back(gpu: int) -> bool:
+    """Whether the daemon does not call this GPU away; an original never does, and old ones know no such path."""
+    return _get(f"/gpu/get_power_limit?gpu_ids={gpu}")[0] != 503
 
 
 def _handle(gpu: int):

@@ -38,10 +38,12 @@ class Run:
     stream_format: str  # of GPU events: "v1" or "v2"
     transport: str  # "uds" or "tcp"
     signed: bool = False
+    loses_gpu: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.gpus}, {self.transport}, {'signed' if self.signed else self.stream_format}"
+        what = "signed" if self.signed else "loses a GPU" if self.loses_gpu else self.stream_format
+        return f"{self.gpus}, {self.transport}, {what}"
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ class Client:
     over_tcp: frozenset[str] = frozenset()
 
     def scripts(self, run: Run) -> list[str]:
-        if run.signed:
-            names = ["tokens"] if self.wire in ("json", run.stream_format) else []
+        if run.signed or run.loses_gpu:
+            name = "tokens" if run.signed else "lost"
+            names = [name] if self.wire in ("json", run.stream_format) else []
         else:
             names = ["gpus", "cpus", "api", "streams" if self.wire == run.stream_format else "cpu_streams"]
         able = self.able if run.transport == "uds" else self.over_tcp
@@ -67,11 +70,11 @@ class Client:
 
 
 STREAMS = frozenset({"streams", "cpu_streams"})
-EVERYTHING = frozenset({"gpus", "cpus", "api", "tokens"}) | STREAMS
+EVERYTHING = frozenset({"gpus", "cpus", "api", "lost", "tokens"}) | STREAMS
 
 CLIENTS = [
-    Client("0.10.1", "zeus-ml", "json", able=frozenset({"gpus", "tokens"})),
-    Client("0.13.1", "zeus", "json", able=frozenset({"gpus", "cpus", "tokens"})),
+    Client("0.10.1", "zeus-ml", "json", able=frozenset({"gpus", "lost", "tokens"})),
+    Client("0.13.1", "zeus", "json", able=frozenset({"gpus", "cpus", "lost", "tokens"})),
     Client("0.14.0", "zeus", "v1", able=EVERYTHING - {"api"}, over_tcp=STREAMS),
     Client("0.15.1", "zeus", "v1", able=EVERYTHING, over_tcp=EVERYTHING),
     Client("0.16.0", "zeus", "v2", able=EVERYTHING, over_tcp=EVERYTHING),
@@ -83,10 +86,11 @@ ORIGINAL_WIRES = {"0.2": "json", "0.4": "v1", "0.5": "v2"}
 
 def planned_runs(original: str | None) -> list[Run]:
     if original == "0.2":
-        return [Run("stub", "v1", "uds")]
+        return [Run("stub", "v1", "uds"), Run("stub", "v1", "uds", loses_gpu=True)]
     formats = [ORIGINAL_WIRES[original]] if original else ["v1", "v2"]
     ways = [(stream_format, transport) for stream_format in formats for transport in ("uds", "tcp")]
     stub = [Run("stub", *way, signed) for way in ways for signed in (False, True)]
+    stub += [Run("stub", stream_format, "uds", loses_gpu=True) for stream_format in formats]
     return stub if original else stub + [Run("simulator", *way) for way in ways]
 
 
@@ -346,18 +350,22 @@ def run_script(client: Client, script: str, daemon: Daemon, machine: Machine, re
 def run_all(options, machine: Machine, results: Results) -> None:
     for run in planned_runs(options.original):
         jobs = [(client, script) for client in options.clients for script in client.scripts(run)]
-        if not jobs:
-            continue
-        try:
-            daemon = Daemon(options, machine, run)
-            with daemon:
-                for client, script in jobs:
-                    run_script(client, script, daemon, machine, results)
-                if not options.original:
-                    code = daemon.stop()
-                    results.report(code == 0, "daemon", f"ends orderly: exit code {code} ({run.name})")
-        except (RuntimeError, subprocess.SubprocessError) as error:
-            results.report(False, "daemon", f"({run.name}) {error}")
+        # A GPU that is lost again and again is looked for less and less often: each loss gets a daemon of its own.
+        for batch in [[job] for job in jobs] if run.loses_gpu else [jobs] if jobs else []:
+            run_jobs(options, machine, run, batch, results)
+
+
+def run_jobs(options, machine: Machine, run: Run, jobs: list[tuple[Client, str]], results: Results) -> None:
+    try:
+        daemon = Daemon(options, machine, run)
+        with daemon:
+            for client, script in jobs:
+                run_script(client, script, daemon, machine, results)
+            if not options.original:
+                code = daemon.stop()
+                results.report(code == 0, "daemon", f"ends orderly: exit code {code} ({run.name})")
+    except (RuntimeError, subprocess.SubprocessError) as error:
+        results.report(False, "daemon", f"({run.name}) {error}")
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 // The fleet: order on each device, fan-out, and GPUs that come late, go away and come back.
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Caller, Command, Results, Sample } from "../../src/contract/command.ts";
-import { CommandFailed, ZeusdError } from "../../src/contract/errors.ts";
+import { CommandFailed, messageOf, ZeusdError } from "../../src/contract/errors.ts";
 import type { AwayGpu } from "../../src/contract/gpu.ts";
 import { allOperations, type DeviceKind } from "../../src/contract/operations.ts";
 import { Fleet } from "../../src/devices/fleet.ts";
@@ -122,6 +122,20 @@ describe("commands", () => {
     expect(log.lines).toEqual(["warn get_power_limit on GPU 0 failed: NVML error: sick"]);
   });
 
+  it("of clients that have gone are told to the log once, and their number 10 s later", async () => {
+    const release = machine.hold("gpu 0", "setPowerLimit");
+    await run("set_power_limit", { devices: [0], block: false });
+    const gone: Caller = { arrivedMs: clock.monotonicMs(), gone: () => true };
+    const left = [1, 2, 3].map(() => outcome(fleet.run(command("set_power_limit", { devices: [0] }), gone)));
+    release();
+    for (const { errors } of await Promise.all(left)) expect(errors).toEqual({ 0: "client_gone" });
+    expect(callsOf("gpu 0")).toHaveLength(1);
+    const line = "warn set_power_limit on GPU 0 failed: dropped, since its client had gone";
+    expect(log.lines).toEqual([line]);
+    await clock.advance(10_000);
+    expect(log.lines).toEqual([line, `${line} (2 more times in 10 s)`]);
+  });
+
   it("are done when the fleet is idle, also those that nobody waits for", async () => {
     for (let count = 0; count < 5; count += 1) await run("reset_locked_clocks", { block: false });
     await fleet.idle();
@@ -147,9 +161,9 @@ describe("commands", () => {
     await clock.advance(0);
     fleet.refuseAll(new ZeusdError("stopping", "enough"));
     expect(await Promise.all(waiting)).toEqual([
-      { results: [1], errors: { 0: "stopping" }, worst: "stopping" },
+      { results: [1], errors: { 0: "deadline" }, worst: "deadline" },
       { results: [], errors: { 0: "stopping" }, worst: "stopping" },
-      { results: [1], errors: { 0: "stopping" }, worst: "stopping" },
+      { results: [1], errors: { 0: "deadline" }, worst: "deadline" },
       { results: [], errors: { 0: "stopping", 1: "stopping" }, worst: "stopping" },
     ]);
   });
@@ -167,6 +181,21 @@ describe("a device that hangs", () => {
     const third = outcome(run("set_power_limit"));
     await clock.advance(timeoutMs);
     expect(await third).toEqual({ results: [], errors: { 0: "lane_stuck", 1: "deadline" }, worst: "deadline" });
+  });
+
+  it("may still do what was asked, which is said of writes only", async () => {
+    const asked = { setPowerLimit: "set_power_limit", getPersistenceMode: "get_persistence_mode" };
+    const texts: string[] = [];
+    for (const [index, [call, name]] of Object.entries(asked).entries()) {
+      machine.hold(`gpu ${index}`, call);
+      const told = run(name, { devices: [index] }).catch((error: unknown) => texts.push(messageOf(error)));
+      await clock.advance(timeoutMs);
+      await told;
+    }
+    expect(texts).toEqual([
+      "0: set_power_limit on GPU 0 has not returned within 4 s; it may still take effect",
+      "1: get_persistence_mode on GPU 1 has not returned within 4 s",
+    ]);
   });
 
   it("holds up no command of another, nor of the CPUs", async () => {
@@ -233,7 +262,9 @@ describe("a device that hangs", () => {
     release();
     await fleet.idle();
     expect(callsOf("gpu 0")).toHaveLength(1);
-    expect(log.lines.join("\n")).toMatch(/reset_locked_clocks on GPU 0 failed after its reply: GPU 0 is stuck/);
+    expect(log.lines.join("\n")).toMatch(
+      /warn Dropped commands for GPU 0 that had been accepted, 1 of them: GPU 0 is stuck/,
+    );
   });
 });
 
@@ -254,6 +285,10 @@ it("a command that nobody waits for is refused by all its GPUs when the queue of
     errors: { 1: "queue_full" },
     worst: "queue_full",
   });
+  const refusals = log.lines.filter((line) =>
+    line.startsWith("warn set_power_limit on GPU 1 was refused: 1024 commands"),
+  );
+  expect(refusals).toHaveLength(1);
   release();
   await fleet.idle();
   expect(callsOf("gpu 0 setPowerLimit")).toEqual([]);
@@ -301,6 +336,7 @@ describe("a GPU that goes away", () => {
     expect(await outcome(run("set_power_limit", { devices: [1] }))).toEqual({ results: [1], errors: {} });
     expect([...fleet.lostGpus]).toEqual([0]);
     expect(searches).toBe(1);
+    expect(log.lines).toContain(`error GPU 0 is lost: ${lost.message}; looking for it`);
   });
 
   it("is left out where all are meant, and known by its names where it is", async () => {
@@ -326,7 +362,9 @@ describe("a GPU that goes away", () => {
     await expect(several).rejects.toMatchObject({ code: "gpu_away" });
     await fleet.idle();
     expect(machine.calls).toHaveLength(1);
-    expect(log.lines.join("\n")).toMatch(/reset_locked_clocks on GPU 0 failed after its reply: GPU 0 is away/);
+    expect(log.lines.join("\n")).toMatch(
+      /warn Dropped commands for GPU 0 that had been accepted, 1 of them: GPU 0 is away/,
+    );
   });
 
   it("comes back under its id, driven anew, and the log says so", async () => {
@@ -386,6 +424,28 @@ describe("a GPU that goes away", () => {
     fleet.adoptGpus(await looking);
     expect(await outcome(run("get_power", { devices: [0] }))).toMatchObject({ errors: { 0: "gpu_away" } });
     expect([...fleet.lostGpus]).toEqual([0]);
+  });
+
+  it("without a call having met it is away as soon as a look at it says so, and refuses what waits for it", async () => {
+    const release = machine.hold("gpu 0", "setPowerLimit");
+    const running = outcome(run("set_power_limit", { devices: [0] }));
+    const waiting = outcome(run("get_power_limit", { devices: [0] }));
+    fleet.adoptGpus([{ id: 0, away: lost }]);
+    expect(await waiting).toMatchObject({ errors: { 0: "gpu_away" } });
+    expect(fleet.gpus.map(({ id }) => id)).toEqual([1]);
+    release();
+    expect(await running).toEqual({ results: [0], errors: {} });
+    await probe();
+    expect(fleet.gpus.map(({ id }) => id)).toEqual([0, 1]);
+    expect(await outcome(run("get_power_limit", { devices: [0] }))).toEqual({ results: [0], errors: {} });
+  });
+
+  it("and was opened anew before anybody noticed is driven by its new record", async () => {
+    const other = createFakeMachine();
+    fleet.adoptGpus(await other.backends.gpus.probe(fleet.lostGpus));
+    expect(await outcome(run("set_power_limit"))).toEqual({ results: [0, 1], errors: {} });
+    expect([machine.calls.length, other.calls.length]).toEqual([0, 2]);
+    expect(log.lines).toEqual([]);
   });
 
   it("while a call of it hangs takes no command until that returns, though it is back", async () => {

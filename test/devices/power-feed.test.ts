@@ -206,7 +206,7 @@ describe("a reading that does not return", () => {
     expect(stream.samples.map(({ values }) => values)).toEqual([{ power_mw: 50_000 }, { power_mw: 61_000 }]);
     expect(log.lines).toEqual([
       "error Reading the power of GPU 0 has not returned for 4 s; its streams stand still",
-      "warn Reading the power of GPU 0 returned after 60.0 s; its streams go on",
+      "warn Reading the power of GPU 0 returned after 60.0 s",
     ]);
     await expect(feed.next(caller())).resolves.toEqual({ power_mw });
   });
@@ -220,7 +220,7 @@ describe("a reading that does not return", () => {
     await clock.advance(50);
     expect(samples).toHaveLength(1);
     expect(log.lines.slice(1)).toEqual([
-      "warn Reading the power of GPU 0 returned after 5.0 s; its streams go on",
+      "warn Reading the power of GPU 0 returned after 5.0 s",
       "warn Reading the power of GPU 0 fails: lost",
       "info The power of GPU 0 can be read again",
     ]);
@@ -240,6 +240,32 @@ describe("a reading that does not return", () => {
     end();
     await clock.advance(1_000);
     expect([reads, feed.active, clock.pending]).toEqual([1, false, 0]);
+  });
+
+  it("but has returned while the process was stopped is none: that is found before it is judged", async () => {
+    const { sampler, end } = hold();
+    const feed = createFeed(sampler);
+    const next = feed.next();
+    clock.after(timeoutMs, end);
+    clock.skip(60_000);
+    await clock.advance(0);
+    await expect(next).resolves.toEqual({ power_mw });
+    expect(log.lines).toEqual([]);
+  });
+
+  it("has at most 1024 wait for it; more are refused with `queue_full`, and may come when it is over", async () => {
+    const { sampler, end } = hold();
+    const feed = createFeed(sampler);
+    const waiting = Array.from({ length: 1024 }, () => feed.next(caller()));
+    await expect(feed.next(caller())).rejects.toMatchObject({
+      code: "queue_full",
+      status: 503,
+      retryAfterS: 1,
+      message: "1024 requests are waiting for the power of GPU 0; try again later",
+    });
+    end();
+    expect(await Promise.all(waiting)).toEqual(waiting.map(() => ({ power_mw })));
+    await expect(feed.next(caller())).resolves.toEqual({ power_mw });
   });
 
   it("may be the baseline of a mean", async () => {

@@ -219,13 +219,47 @@ describe("a GPU that goes away later", () => {
     expect(log.lines.at(-1)).toBe("info All GPUs are there now");
   });
 
-  it("and comes back, again and again, is looked for after 1 s each time", async () => {
+  it("and comes back, again and again, is looked for less and less often", async () => {
     const probing = createProbing();
     await probing.start();
-    for (let count = 1; count <= 3; count += 1) {
+    for (const afterS of [1, 2, 4, 8, 16, 32, 60, 60]) {
+      asked = [];
+      const lostAtMs = clock.monotonicMs();
       probing.hasten();
-      await clock.advance(1_000);
-      expect(asked).toHaveLength(1 + count);
+      await clock.advance(1_000 * afterS);
+      expect(times()).toEqual([lostAtMs + 1_000 * afterS]);
+      await clock.advance(100);
+    }
+  });
+
+  it("and then stays for a minute is looked for after 1 s again", async () => {
+    const probing = createProbing();
+    await probing.start();
+    for (let count = 0; count < 4; count += 1) {
+      probing.hasten();
+      await clock.advance(8_000);
+    }
+    await clock.advance(60_000);
+    asked = [];
+    const lostAtMs = clock.monotonicMs();
+    probing.hasten();
+    await clock.advance(1_000);
+    expect(times()).toEqual([lostAtMs + 1_000]);
+  });
+
+  it("together with others is looked for as soon as one alone, be it for the first time or again", async () => {
+    const probing = createProbing();
+    await probing.start();
+    for (const afterS of [1, 2, 4]) {
+      asked = [];
+      const lostAtMs = clock.monotonicMs();
+      for (let count = 0; count < 8; count += 1) {
+        probing.hasten();
+        await clock.advance(10);
+      }
+      await clock.advance(1_000 * afterS);
+      expect(times()).toHaveLength(1);
+      expect((times()[0] ?? 0) - lostAtMs).toBeLessThanOrEqual(1_000 * afterS + 80);
     }
   });
 });

@@ -28,7 +28,7 @@ describe.each(transports)("a device that hangs, %s,", (transport) => {
       504,
       undefined,
       {
-        errors: { 0: "set_power_limit on GPU 0 has not returned within 0.06 s; the driver is still at it" },
+        errors: { 0: "set_power_limit on GPU 0 has not returned within 0.06 s; it may still take effect" },
         results: {},
         code: "deadline",
       },

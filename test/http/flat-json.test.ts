@@ -131,6 +131,31 @@ describe("what is no JSON", () => {
   });
 });
 
+describe("a heavy text", () => {
+  const heavy = (count: number): string => `[${",".repeat(count)}]`;
+
+  it("is refused before it is parsed: whether it is JSON at all is not looked at", () => {
+    expect(() => parseFlatJson(heavy(10_001))).toThrow("too many values");
+    expect(() => parseFlatJson(heavy(9_000))).toThrow("expected value");
+    for (const separator of [",", ":", "[", "{"]) {
+      expect(() => parseFlatJson(separator.repeat(10_001))).toThrow("too many values");
+    }
+  });
+
+  it("with few values is taken, however long it is", () => {
+    const long = `{"power_limit_mw":1,"note":"${"x".repeat(1_000_000)}"}`;
+    const note = expect.stringMatching(/^"x+"$/);
+    expect(parseFlatJson(long)).toEqual({
+      kind: "object",
+      entries: [
+        ["power_limit_mw", "1"],
+        ["note", note],
+      ],
+    });
+    expect(parseFlatJson(`[${Array(9_000).fill(1).join(",")}]`)).toMatchObject({ kind: "array" });
+  });
+});
+
 describe("the type of a value", () => {
   it("is an integer where it is written as one and fits in 64 bits", () => {
     fc.assert(
@@ -159,6 +184,11 @@ describe("the type of a value", () => {
     ["[", "sequence"],
   ])("%s is called %s", (raw, words) => {
     expect(describeRaw(raw)).toBe(words);
+  });
+
+  it("of a long text repeats its beginning only", () => {
+    expect(describeRaw(JSON.stringify("x".repeat(200)))).toBe(`string "${"x".repeat(200)}"`);
+    expect(describeRaw(JSON.stringify("x".repeat(100_000)))).toBe(`string "${"x".repeat(200)}…"`);
   });
 
   it("of a number is integer or floating point, never both", () => {

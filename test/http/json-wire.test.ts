@@ -170,6 +170,28 @@ describe.each(transports)("the JSON wire %s", (transport) => {
       });
       expect(answer).toMatchObject({ status: 415, type: text });
     });
+
+    it("what is long and wrong, and repeats its beginning only", async () => {
+      const long = "a".repeat(15_000);
+      const encoded = { ...headers, "content-encoding": long };
+      const answers = [
+        await post(limit, `{"power_limit_mw":"${long}","block":true}`),
+        await post(`/gpu/${long}/set_power_limit`, "{}"),
+        await zeusd.ask(`POST ${limit}`, { headers: encoded, body: "[1,true]" }),
+      ];
+      expect(answers.map(({ status }) => status)).toEqual([400, 404, 415]);
+      for (const answer of answers) {
+        expect(answer.body).toMatch(/a{200}…/);
+        expect(answer.body.length).toBeLessThan(400);
+      }
+    });
+
+    it("a body of very many values, whether it is JSON or not", async () => {
+      for (const heavy of [`[${"1,".repeat(20_000)}1]`, ",".repeat(20_000)]) {
+        const answer = await post(limit, heavy);
+        expect(answer).toMatchObject({ status: 400, type: text, body: "Json deserialize error: too many values" });
+      }
+    });
   });
 
   it("serves every operation that the table puts on it", async () => {

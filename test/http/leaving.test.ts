@@ -47,7 +47,7 @@ it("a command that waits is dropped when its client has gone, and the log says s
   await expect.poll(staying.text).toMatch(/^HTTP\/1.1 200 /);
   expect(client.text()).toMatch(/^HTTP\/1.1 200 /);
   expect(machine.calls).toEqual([called(1), called(3)]);
-  expect(logged).toContain("info Dropped set_power_limit on GPU 0: its client has gone before it began");
+  expect(logged).toContain("warn set_power_limit on GPU 0 failed: dropped, since its client had gone");
 });
 
 it("a command that runs is finished though its client has gone, and the next is run (13.2 #9)", async () => {

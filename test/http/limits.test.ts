@@ -1,6 +1,6 @@
 // The server's limits and its HTTP manners, on bare sockets.
 import { connect } from "node:net";
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { createFakeMachine } from "./fake-machine.ts";
 import { startOnSocket } from "./socket-daemon.ts";
 
@@ -108,6 +108,22 @@ describe("limits", () => {
     expect(silent).toMatch(/^HTTP\/1.1 408 /);
     expect(slow).toMatch(/^HTTP\/1.1 408 /);
     expect(performance.now() - started).toBeGreaterThan(4_500);
+  });
+
+  it("tells no more than 64 of those for whom there is no room why, and cuts off the others", async () => {
+    const clients = Array.from({ length: 3 + 64 + 10 }, () => {
+      // They do not hang up when they have been told.
+      const socket = connect({ path, allowHalfOpen: true });
+      onTestFinished(() => void socket.destroy());
+      let text = "";
+      socket.on("data", (data) => (text += data.toString("latin1"))).on("error", () => {});
+      const ended = new Promise<void>((resolve) => socket.once("end", () => resolve()).once("close", () => resolve()));
+      return { text: () => text, ended };
+    });
+    const refused = clients.slice(3);
+    await Promise.all(refused.map(({ ended }) => ended));
+    expect(refused.filter(({ text }) => text().startsWith("HTTP/1.1 503 "))).toHaveLength(64);
+    expect(refused.slice(64).map(({ text }) => text())).toEqual(Array(10).fill(""));
   });
 
   it("answers 503 beyond --max-connections, and has room again when one closes", async () => {

@@ -293,6 +293,17 @@ describe.each(transports)("the query wire %s", (transport) => {
   });
 
   it.each([
+    ["a parameter", "", 400],
+    ["a GPU", "gpu_ids=", 400],
+    ["a UUID", "gpu_ids=GPU-", 400],
+  ])("repeats of %s that is long and wrong its beginning only", async (_, before, status) => {
+    const answer = await zeusd.ask(`GET /gpu/get_power?${before}${"a".repeat(20_000)}`);
+    expect(answer.status).toBe(status);
+    expect(answer.body).toMatch(/a{150,200}…/);
+    expect(answer.body.length).toBeLessThan(400);
+  });
+
+  it.each([
     "HEAD /discover",
     "POST /discover",
     "GET /discover/",

@@ -31,8 +31,16 @@ it("remembers neither long texts nor many, so that nobody can fill it", () => {
   decode(long);
   expect(decoded).toHaveLength(2);
   decode("a");
-  for (let count = 0; count < 1024; count += 1) decode(`other ${count}`);
+  for (let count = 0; count < 128; count += 1) decode(`other ${count}`);
   const before = decoded.length;
   decode("a");
   expect(decoded).toHaveLength(before + 1);
+});
+
+it("remembers 128 texts of 256 characters, whatever they are made of", () => {
+  const { decode, decoded } = counting();
+  const texts = Array.from({ length: 128 }, (_, index) => `é😀 %${index}`.padEnd(256, "x"));
+  const results = texts.map(decode);
+  expect(texts.map(decode)).toEqual(results);
+  expect(decoded).toEqual(texts);
 });

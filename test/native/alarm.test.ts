@@ -39,6 +39,45 @@ it("ring at the last time that they were set to", async () => {
   expect(time).toBeLessThan(2_000);
 });
 
+it("that are set anew when they are due, but have not rung yet, ring once, at their new time", async () => {
+  let setMs: number | undefined;
+  const times: number[] = [];
+  const alarms: ReturnType<typeof createAlarm>[] = [];
+  await new Promise<void>((resolve) => {
+    const ring = (other: number): void => {
+      if (setMs === undefined) {
+        // The other one is due in the same turn of the loop.
+        setMs = performance.now();
+        alarms[other]?.set(50);
+        return;
+      }
+      times.push(performance.now() - setMs);
+      alarms[2]?.set(20);
+    };
+    alarms.push(
+      createAlarm(() => ring(1)),
+      createAlarm(() => ring(0)),
+      createAlarm(() => resolve()),
+    );
+    for (const alarm of alarms.slice(0, 2)) alarm.set(0.1);
+    const began = performance.now();
+    while (performance.now() - began < 1);
+  });
+  expect(times).toHaveLength(1);
+  expect(times[0]).toBeGreaterThanOrEqual(50);
+});
+
+it("that are set anew when they have just rung ring again", async () => {
+  const times = await rings(2, (alarm) => {
+    alarm.set(0.1);
+    const began = performance.now();
+    while (performance.now() - began < 1);
+    alarm.set(5);
+  });
+  expect(times[0]).toBeGreaterThanOrEqual(5);
+  expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThanOrEqual(5);
+});
+
 it("keep no process alive", () => {
   const alarm = join(import.meta.dirname, "../../dist/native/alarm.js");
   const script = `import { createAlarm } from ${JSON.stringify(alarm)}; createAlarm(() => {}).set(60_000);`;

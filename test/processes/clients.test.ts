@@ -115,5 +115,5 @@ it("of a client that is killed, the write that runs is finished and the one that
   driver.fail();
   expect(await other).toBe(200);
   expect(written(driver)).toEqual(["150000@0", "170000@0"]);
-  await daemon.logged("Dropped set_power_limit on GPU 0: its client has gone before it began");
+  await daemon.logged("set_power_limit on GPU 0 failed: dropped, since its client had gone");
 });

@@ -4,7 +4,7 @@ import { closeSync, constants, mkdirSync, openSync, renameSync, writeFileSync, w
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { NvmlSymbol } from "../../src/native/nvml.ts";
-import { eventsOf, goesOn, gpuIds, launch, noticed, setter, start, write, written } from "./driven.ts";
+import { eventsOf, goesOn, gpuIds, launch, noticed, setter, start, write, written, type Driven } from "./driven.ts";
 import { createDriver } from "./driver.ts";
 import { createFolder } from "./folder.ts";
 import { eventually, type Answer } from "./http-client.ts";
@@ -63,7 +63,7 @@ describe("a call that hangs", () => {
     expect((await write(daemon, { mw: 160_000, block: false })).status).toBe(200);
     const waiting = await write(daemon, { mw: 170_000 });
     expect(["deadline", "lane_stuck"]).toContain(codeOf(waiting));
-    await daemon.logged("set_power_limit on GPU 0 failed after its reply: GPU 0 is stuck");
+    await daemon.logged("Dropped commands for GPU 0 that had been accepted, 1 of them: GPU 0 is stuck");
     driver.fail();
     await daemon.logged("GPU 0 works again");
     expect((await running).status).toBe(200);
@@ -320,6 +320,27 @@ describe("many hung calls", () => {
 
     driver.fail();
     expect((await held).status).toBe(200);
+  });
+});
+
+describe("a driver that takes long to begin", () => {
+  const slow = { args: ["--device-timeout-ms", "100"], rules: ["nvmlInit_v2=delay:500"] };
+  const beginnings = ({ driver }: Driven): readonly string[] =>
+    driver.calls().filter((line) => /Init|Shutdown/.test(line));
+
+  it("is not waited for, and its GPUs are taken in when it is there; it is begun once", async () => {
+    const driven = await start(slow);
+    expect(await gpuIds(driven.daemon)).toEqual([]);
+    await driven.daemon.logged("All GPUs are there now");
+    expect(await gpuIds(driven.daemon)).toEqual([0, 1]);
+    expect(beginnings(driven)).toEqual(["nvmlInit_v2 - 0 -> 0"]);
+  });
+
+  it("is waited for where there is no starting without", async () => {
+    const driven = await start({ ...slow, args: [...slow.args, "--gpu-backend", "nvml"] });
+    expect(await gpuIds(driven.daemon)).toEqual([0, 1]);
+    expect(driven.daemon.stderr()).not.toMatch(/ WARN /);
+    expect(beginnings(driven)).toEqual(["nvmlInit_v2 - 0 -> 0"]);
   });
 });
 

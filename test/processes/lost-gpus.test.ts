@@ -82,7 +82,7 @@ describe("a GPU that goes away", () => {
       results: {},
       code: "gpu_away",
     });
-    await daemon.logged(`set_power_limit on GPU 0 failed after its reply: GPU 0 is away`);
+    await daemon.logged(`Dropped commands for GPU 0 that had been accepted, 1 of them: GPU 0 is away`);
     driver.fail();
     await daemon.logged("GPU 0 is there again");
     expect(driver.calls().filter((line) => line.startsWith(`${setter} 0 1`))).toEqual([`${setter} 0 150000 -> 15`]);

@@ -117,8 +117,8 @@ describe("on SIGTERM", () => {
   it("ends within 5 s though driver calls never do, be it one GPU's or those of 64, and all that wait are answered", async () => {
     const courses = [
       { gpus: 1, args: [], statuses: [503, 504] },
-      { gpus: 1, args: ["--device-timeout-ms", "60000"], statuses: [503] },
-      { gpus: 64, args: ["--device-timeout-ms", "60000", "--num-workers", "200"], statuses: [503] },
+      { gpus: 1, args: ["--device-timeout-ms", "60000"], statuses: [503, 504] },
+      { gpus: 64, args: ["--device-timeout-ms", "60000", "--num-workers", "200"], statuses: [503, 504] },
     ].map(async ({ gpus, args, statuses }) => {
       const { daemon, driver, path } = await start({ gpus, args });
       driver.fail(`${setter}=hang`);
@@ -135,7 +135,7 @@ describe("on SIGTERM", () => {
         expect(body).toMatch(/"code":"(stopping|deadline|lane_stuck)"/);
       }
       expect(daemon.stderr()).toMatch(/ WARN .*the driver is still at (.*, )?set_power_limit on GPU 0 \(\d+\.\d s\)/);
-      expect(daemon.stderr()).toMatch(/ WARN .*set_power_limit on GPU 0 failed after its reply/);
+      expect(daemon.stderr()).toMatch(/ WARN .*Dropped commands for GPU 0 that had been accepted, 1 of them/);
       expect(existsSync(path)).toBe(false);
       expect(written(driver)).toEqual([]);
     });
@@ -158,7 +158,7 @@ describe("on SIGTERM", () => {
     await driver.called(`${reading} 0 hangs`);
     expect(await first).toBe(200);
     await exitWithin(5_000, daemon);
-    expect([await second, await third]).toEqual([503, 503]);
+    expect([await second, await third]).toEqual([504, 503]);
     expect(daemon.stderr()).toMatch(/still at get_power_limit on GPU 0/);
     expect(written(driver)).toEqual(["200000@0"]);
     expect(existsSync(path)).toBe(false);
@@ -218,6 +218,24 @@ describe.each(["SIGINT", "SIGQUIT"] as const)("on %s", (signal) => {
     driver.fail();
     expect(await daemon.exit).toEqual(orderly);
     expect(existsSync(path)).toBe(false);
+  });
+
+  it("ends within 2 s though a driver call hangs, and the log says what it leaves undone", async () => {
+    const subject = await start({ args: ["--device-timeout-ms", "60000"] });
+    const { daemon, driver, path } = subject;
+    const { status } = await hangingWrite(subject);
+    for (const mw of [150_000, 160_000]) expect(await writeStatus(daemon, { mw, block: false })).toBe(200);
+    const waiting = writeStatus(daemon, { mw: 170_000 });
+    await noticed(daemon);
+    daemon.signal(signal);
+    await exitWithin(2_000, daemon);
+    expect([await status, await waiting]).toEqual(["cut", "cut"]);
+    expect(daemon.stderr()).toMatch(
+      / WARN .*Dropped commands for GPU 0 that had been accepted, 2 of them: The daemon is stopping/,
+    );
+    expect(daemon.stderr()).toMatch(/ WARN .*the driver is still at set_power_limit on GPU 0 \(\d+\.\d s\)/);
+    expect(existsSync(path)).toBe(false);
+    expect(written(driver)).toEqual([]);
   });
 });
 

@@ -1,9 +1,9 @@
 // Finds NVIDIA GPUs: loads NVML when it is there, opens each GPU once, and anew when it was lost; waits for none for ever.
 import type { Clock } from "../../contract/clock.ts";
 import { ZeusdError } from "../../contract/errors.ts";
-import type { GpuBackend } from "../../contract/gpu.ts";
+import type { AwayGpu, Gpu, GpuBackend } from "../../contract/gpu.ts";
 import { nvmlNames } from "../../native/nvml.ts";
-import { isMismatch } from "./errors.ts";
+import { isLost, isMismatch } from "./errors.ts";
 import { inTurn, within } from "./patience.ts";
 import { Places } from "./places.ts";
 import type { Seat } from "./seat.ts";
@@ -13,16 +13,20 @@ export interface NvmlParts {
   readonly clock: Clock;
   /** Names or paths of the library, in the order in which they are tried. */
   readonly names?: readonly string[];
-  /** How long a probe waits for the driver, and for each GPU. Eight GPUs without persistence mode take a while to wake. */
+  /** How long the first probe waits for the driver, and for each GPU, in ms. What it does not wait for goes on. */
+  readonly firstPatienceMs?: number;
+  /** The same for later probes. */
   readonly patienceMs?: number;
 }
 
-export function createNvmlBackend({ clock, names = nvmlNames, patienceMs = 30_000 }: NvmlParts): GpuBackend {
+export function createNvmlBackend({ clock, names = nvmlNames, ...patience }: NvmlParts): GpuBackend {
+  const { patienceMs = 4_000, firstPatienceMs = patienceMs } = patience;
+  let first = true;
   const sessions = createSessions(names);
   const places = new Places();
 
   function patiently<Result>(who: string, work: Promise<Result>): Promise<Result> {
-    return within(patienceMs, clock, who, work);
+    return within(first ? firstPatienceMs : patienceMs, clock, who, work);
   }
 
   /** Opens the GPUs all at once, and takes them in by index: who gets which id must not depend on who answers first. */
@@ -40,15 +44,21 @@ export function createNvmlBackend({ clock, names = nvmlNames, patienceMs = 30_00
     return reasons;
   }
 
+  async function look(lost: ReadonlySet<number>): Promise<readonly (Gpu | AwayGpu)[]> {
+    places.close(lost);
+    // While no GPU is open, nobody notices that NVML is initialised anew, and a driver that was reloaded needs it.
+    const session = await patiently("NVML", places.anyOpen ? sessions.current() : sessions.renewed());
+    const count = await patiently("NVML", session.count()).catch((error: unknown) => {
+      // Then the driver has gone, and with it the GPUs that nobody has asked since.
+      if (isLost(error)) places.closeAll();
+      throw error;
+    });
+    const reasons = await open(session.seats(count).filter(({ place }) => !place?.close));
+    return places.list(reasons);
+  }
+
   return {
     name: "nvml",
-    probe: inTurn(async (lost) => {
-      places.close(lost);
-      // While no GPU is open, nobody notices that NVML is initialised anew, and a driver that was reloaded needs it.
-      const session = await patiently("NVML", places.anyOpen ? sessions.current() : sessions.renewed());
-      const seats = session.seats(await patiently("NVML", session.count()));
-      const reasons = await open(seats.filter(({ place }) => !place?.close));
-      return places.list(reasons);
-    }),
+    probe: inTurn((lost) => look(lost).finally(() => (first = false))),
   };
 }

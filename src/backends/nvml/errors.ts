@@ -84,6 +84,11 @@ export function isMismatch(error: unknown): boolean {
   return error instanceof ZeusdError && error.code === "driver_mismatch";
 }
 
+/** Whether the GPU, or the driver as a whole, has gone. */
+export function isLost(error: unknown): boolean {
+  return error instanceof ZeusdError && error.code === "gpu_lost";
+}
+
 function nvmlError(code: ErrorCode, text: string, cause: Error): ZeusdError {
   return new ZeusdError(code, `NVML error: ${text}`, { cause });
 }

@@ -28,6 +28,10 @@ export class Places {
     }
   }
 
+  closeAll(): void {
+    this.close(new Set(this.#places.keys()));
+  }
+
   /** Takes in what was opened at a seat; tells why not if that is a GPU which is open already, or may be any. */
   take(seat: Seat, { record, close }: OpenGpu): ZeusdError | undefined {
     seat.taken();

@@ -25,7 +25,8 @@ export function createSessions(names: readonly string[]): Sessions {
 
   const current = joined(async () => (session ??= createSession(await openNvml(names))));
   const close = joined(async () => {
-    if (!session || session.busy()) return;
+    // One that nobody has asked yet is as new as can be: its driver may have taken longer to begin than a probe waits.
+    if (!session?.used() || session.busy()) return;
     await session.nvml.close();
     session = undefined;
   });
@@ -35,14 +36,24 @@ export function createSessions(names: readonly string[]): Sessions {
 interface LiveSession extends Session {
   readonly nvml: OpenNvml;
   busy(): boolean;
+  /** Whether the driver was asked anything since it began. */
+  used(): boolean;
 }
 
 function createSession(nvml: OpenNvml): LiveSession {
   const seats: Seat[] = [];
+  let used = false;
   return {
     nvml,
+    used: () => used,
     busy: () => nvml.inFlight > 0 || seats.some(({ busy }) => busy),
-    count: joined(() => nvml.number("nvmlDeviceGetCount_v2")),
+    count: joined(async () => {
+      try {
+        return await nvml.number("nvmlDeviceGetCount_v2");
+      } finally {
+        used = true;
+      }
+    }),
     seats(count) {
       while (seats.length < count) seats.push(new Seat(nvml, seats.length));
       return seats;

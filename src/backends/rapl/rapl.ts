@@ -42,13 +42,11 @@ function toCpu({ id, cpu, dram }: CpuPackage): Cpu {
   return {
     id,
     dram_available,
-    getCumulativeEnergy: async (wanted) => {
-      const [cpu_energy_uj, dram_energy_uj] = await Promise.all([
-        wanted.cpu ? cpu.read() : null,
-        wanted.dram && dram ? dram.read() : null,
-      ]);
-      return { cpu_energy_uj, dram_energy_uj };
-    },
+    // One after the other: a lane has one call in flight.
+    getCumulativeEnergy: async (wanted) => ({
+      cpu_energy_uj: wanted.cpu ? await cpu.read() : null,
+      dram_energy_uj: wanted.dram && dram ? await dram.read() : null,
+    }),
     supportsDramEnergy: async () => ({ dram_available }),
   };
 }

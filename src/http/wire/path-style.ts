@@ -7,25 +7,35 @@ import { U32_MAX, type Field, type Value } from "../../contract/field.ts";
 import { allOperations, type Row } from "../../contract/operations.ts";
 import { emptyReply, jsonReply, textReply, type Reply, type Request } from "../message.ts";
 import { parseId } from "./device-list.ts";
+import { excerpt } from "./excerpt.ts";
 import { describeRaw, isInteger, parseFlatJson, type FlatJson, type Raw } from "./flat-json.ts";
 import { remembered } from "./remembered.ts";
 import { cautions, checkRange, refusalHeaders, type Wire } from "./wire.ts";
 
-export const pathWire: Wire = { decode, reply, refuse };
+export function createPathWire(): Wire {
+  const decoders: Decoders = new Map(
+    allOperations.map((row) => [row, remembered((text) => decodeFields(row, parse(text)))]),
+  );
+  return { decode: (row, request, segment) => decode(row, request, segment, decoders), reply, refuse };
+}
+
+/** What a body's text says, for each row. */
+type Decoders = ReadonlyMap<Row, (text: string) => Readonly<Record<string, Value>>>;
 
 /** The largest body that the original reads, in bytes. */
 const bodyLimit = 2_097_152;
 
-async function decode(row: Row, request: Request, segment: string): Promise<Command> {
+async function decode(row: Row, request: Request, segment: string, decoders: Decoders): Promise<Command> {
   const device = parseId(unescape(segment));
-  if (device === undefined) throw new ZeusdError("not_found", `can not parse ${JSON.stringify(segment)} to a u64`);
-  const parameters = row.json?.method === "POST" ? await decodeBody(row, request) : {};
+  if (device === undefined)
+    throw new ZeusdError("not_found", `can not parse ${JSON.stringify(excerpt(segment))} to a u64`);
+  const parameters = row.json?.method === "POST" ? await decodeBody(row, request, decoders) : {};
   checkRange(row, parameters);
   const { block = true, ...rest } = parameters;
   return { row, devices: [device], parameters: rest, block: block !== false };
 }
 
-async function decodeBody(row: Row, request: Request): Promise<Readonly<Record<string, Value>>> {
+async function decodeBody(row: Row, request: Request, decoders: Decoders): Promise<Readonly<Record<string, Value>>> {
   const type = request.header("content-type") ?? "";
   if (!/^\s*[\w.+-]+\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
     throw new ZeusdError("bad_request", "Content type error");
@@ -34,7 +44,7 @@ async function decodeBody(row: Row, request: Request): Promise<Readonly<Record<s
   if (encoding.toLowerCase() !== "identity") {
     throw new ZeusdError(
       "unsupported_encoding",
-      `The content encoding ${encoding} is not supported; send the body as it is`,
+      `The content encoding ${excerpt(encoding)} is not supported; send the body as it is`,
     );
   }
   const body = await request.body(bodyLimit);
@@ -43,10 +53,6 @@ async function decodeBody(row: Row, request: Request): Promise<Readonly<Record<s
   if (!decodeText) throw new ZeusdError("internal", `The JSON wire has no ${row.name}`);
   return decodeText(body.toString("utf8"));
 }
-
-const decoders: ReadonlyMap<Row, (text: string) => Readonly<Record<string, Value>>> = new Map(
-  allOperations.map((row) => [row, remembered((text) => decodeFields(row, parse(text)))]),
-);
 
 function parse(text: string): FlatJson {
   try {

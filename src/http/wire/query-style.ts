@@ -7,10 +7,14 @@ import { U32_MAX, type Field, type Value, type Values } from "../../contract/fie
 import { allOperations, type DeviceKind, type Row } from "../../contract/operations.ts";
 import { emptyReply, jsonReply, textReply, type Reply } from "../message.ts";
 import { parseDeviceList } from "./device-list.ts";
+import { excerpt } from "./excerpt.ts";
 import { remembered } from "./remembered.ts";
 import { checkRange, refusalHeaders, type Wire } from "./wire.ts";
 
 export function createQueryWire(clock: Clock): Wire {
+  const decoders: ReadonlyMap<Row, (query: string) => Command> = new Map(
+    allOperations.map((row) => [row, remembered((query) => decode(row, query))]),
+  );
   return {
     decode(row, { query }) {
       const decodeQuery = decoders.get(row);
@@ -24,10 +28,6 @@ export function createQueryWire(clock: Clock): Wire {
 
 /** The parameter that names a command's devices. */
 const idsName = { gpu: "gpu_ids", cpu: "cpu_ids" } as const satisfies Record<DeviceKind, string>;
-
-const decoders: ReadonlyMap<Row, (query: string) => Command> = new Map(
-  allOperations.map((row) => [row, remembered((query) => decode(row, query))]),
-);
 
 function decode(row: Row, query: string): Command {
   const ids = idsName[row.device];
@@ -53,7 +53,7 @@ function decodePairs(query: string, known: readonly string[], row: Row): Readonl
     if (pair === "") continue;
     const equals = pair.indexOf("=");
     const name = decodeText(equals < 0 ? pair : pair.slice(0, equals));
-    if (!known.includes(name)) throw unreadable(`unknown field \`${name}\`, expected ${listOf(known)}`);
+    if (!known.includes(name)) throw unreadable(`unknown field \`${excerpt(name)}\`, expected ${listOf(known)}`);
     if (given.has(name)) throw unreadable(`duplicate field \`${name}\``);
     const text = equals < 0 ? "" : decodeText(pair.slice(equals + 1));
     const field = name === "block" ? booleanField : row.parameters[name];

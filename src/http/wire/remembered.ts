@@ -1,7 +1,7 @@
 // Remembers what a text decoded to: clients ask for the same few things again and again.
 
 /** How many texts, and of which length at most. */
-const most = 1024;
+const most = 128;
 const longest = 256;
 
 /** The same function, which must depend on its text alone and give what nobody changes. What it throws is not remembered. */
@@ -10,11 +10,17 @@ export function remembered<Result>(decode: (text: string) => Result): (text: str
   return (text) => {
     const before = known.get(text);
     if (before !== undefined) return before;
-    const result = decode(text);
-    if (text.length > longest) return result;
+    if (text.length > longest) return decode(text);
+    const own = copyOf(text);
+    const result = decode(own);
     // To begin anew is as good as to find out which was used last, and costs nothing while there is room.
     if (known.size >= most) known.clear();
-    known.set(text, result);
+    known.set(own, result);
     return result;
   };
+}
+
+/** A part of a string keeps the whole of it in memory, which may be as long as a head can be. */
+function copyOf(text: string): string {
+  return Buffer.from(text, "utf8").toString("utf8");
 }
