@@ -111,7 +111,10 @@ class ArrivingBody {
       });
       incoming.once("end", done);
       incoming.once("error", reject);
-      incoming.once("close", () => reject(new Error("the connection closed")));
+      // It closes in any case, and an error takes a while to make.
+      incoming.once("close", () => {
+        if (!incoming.complete) reject(new Error("the connection closed"));
+      });
     });
   }
 
@@ -124,8 +127,13 @@ class ArrivingBody {
     if (end > this.#limit) {
       throw new ZeusdError("body_too_large", `JSON payload has exceeded limit (${this.#limit} bytes).`);
     }
-    if (end > this.#bytes.length) this.#grow(this.#size === 0 ? chunk.length : Math.min(this.#limit, 2 * end));
-    chunk.copy(this.#bytes, this.#size);
+    if (this.#size === 0) {
+      this.#room.take(chunk.length);
+      this.#bytes = chunk;
+    } else {
+      if (end > this.#bytes.length) this.#grow(Math.min(this.#limit, 2 * end));
+      chunk.copy(this.#bytes, this.#size);
+    }
     this.#size = end;
   }
 

@@ -13,14 +13,16 @@ import { remembered } from "./remembered.ts";
 import { cautions, checkRange, refusalHeaders, type Wire } from "./wire.ts";
 
 export function createPathWire(): Wire {
-  const decoders: Decoders = new Map(
-    allOperations.map((row) => [row, remembered((text) => decodeFields(row, parse(text)))]),
-  );
+  const decoders: Decoders = new Map(allOperations.map((row) => [row, remembered((text) => decodeText(row, text))]));
   return { decode: (row, request, segment) => decode(row, request, segment, decoders), reply, refuse };
 }
 
+/** What a body says. */
+type Body = Pick<Command, "parameters" | "block">;
 /** What a body's text says, for each row. */
-type Decoders = ReadonlyMap<Row, (text: string) => Readonly<Record<string, Value>>>;
+type Decoders = ReadonlyMap<Row, (text: string) => Body>;
+
+const noBody: Body = { parameters: {}, block: true };
 
 /** The largest body that the original reads, in bytes. */
 const bodyLimit = 2_097_152;
@@ -29,13 +31,11 @@ async function decode(row: Row, request: Request, segment: string, decoders: Dec
   const device = parseId(unescape(segment));
   if (device === undefined)
     throw new ZeusdError("not_found", `can not parse ${JSON.stringify(excerpt(segment))} to a u64`);
-  const parameters = row.json?.method === "POST" ? await decodeBody(row, request, decoders) : {};
-  checkRange(row, parameters);
-  const { block = true, ...rest } = parameters;
-  return { row, devices: [device], parameters: rest, block: block !== false };
+  const { parameters, block } = row.json?.method === "POST" ? await decodeBody(row, request, decoders) : noBody;
+  return { row, devices: [device], parameters, block };
 }
 
-async function decodeBody(row: Row, request: Request, decoders: Decoders): Promise<Readonly<Record<string, Value>>> {
+async function decodeBody(row: Row, request: Request, decoders: Decoders): Promise<Body> {
   const type = request.header("content-type") ?? "";
   if (!/^\s*[\w.+-]+\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)) {
     throw new ZeusdError("bad_request", "Content type error");
@@ -49,9 +49,15 @@ async function decodeBody(row: Row, request: Request, decoders: Decoders): Promi
   }
   const body = await request.body(bodyLimit);
   if (!isUtf8(body)) throw unreadable("invalid unicode code point");
-  const decodeText = decoders.get(row);
-  if (!decodeText) throw new ZeusdError("internal", `The JSON wire has no ${row.name}`);
-  return decodeText(body.toString("utf8"));
+  const decoder = decoders.get(row);
+  if (!decoder) throw new ZeusdError("internal", `The JSON wire has no ${row.name}`);
+  return decoder(body.toString("utf8"));
+}
+
+function decodeText(row: Row, text: string): Body {
+  const { block = true, ...parameters } = decodeFields(row, parse(text));
+  checkRange(row, parameters);
+  return { parameters, block: block !== false };
 }
 
 function parse(text: string): FlatJson {

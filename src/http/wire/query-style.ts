@@ -95,7 +95,8 @@ function unreadable(detail: string): ZeusdError {
 function reply(row: Row, results: Results, clock: Clock): Reply {
   if (row.kind === "write") return emptyReply(200);
   if (row.layout === "by_id") return jsonReply(200, Object.fromEntries(results));
-  const power_mw = Object.fromEntries([...results].map(([id, values]) => [id, powerOf(values)]));
+  const power_mw: Record<number, Value | Values> = {};
+  for (const [id, values] of results) power_mw[id] = powerOf(values);
   return jsonReply(200, { timestamp_ms: clock.epochMs(), power_mw });
 }
 
