@@ -89,24 +89,17 @@ export class Fleet {
    * as all are queued, and what fails later goes to the log. A device that takes no command now refuses it for all.
    */
   async run(command: Command, caller: Caller): Promise<Results> {
-    const members = this.#select(command);
     const { name } = command.row;
     if (command.block) {
       return gather(
-        members,
+        this.#select(command),
         (member) => member.run(command, caller),
         (member, error) => {
           if (isNews(error)) this.#failures.tell(`${name} on ${member.name} failed`, error);
         },
       );
     }
-    for (const member of members) {
-      const refusal = member.refusal(command);
-      if (!refusal) continue;
-      if (isNews(refusal)) this.#failures.tell(`${name} on ${member.name} was refused`, refusal);
-      throw refusal;
-    }
-    for (const member of members) {
+    for (const member of this.#willing(command)) {
       member
         .run(command)
         .catch((error) => this.#failures.tell(`${name} on ${member.name} failed after its reply`, error));
@@ -116,12 +109,7 @@ export class Fleet {
 
   /** How many devices a command is for. Throws if one of them does not exist or is away. */
   check(command: Command): number {
-    const members = this.#select(command);
-    for (const member of members) {
-      const refusal = member.refusal(command);
-      if (refusal) throw refusal;
-    }
-    return members.length;
+    return this.#willing(command).length;
   }
 
   /** Follows the power of a command's devices; the result ends it. */
@@ -157,6 +145,18 @@ export class Fleet {
   #select(command: Command): readonly Member[] {
     const { device } = command.row;
     return select<Member>(command, this.#members[device], this.#present[device]);
+  }
+
+  /** The command's devices, none of which refuses it now. */
+  #willing(command: Command): readonly Member[] {
+    const members = this.#select(command);
+    for (const member of members) {
+      const refusal = member.refusal(command);
+      if (!refusal) continue;
+      if (isNews(refusal)) this.#failures.tell(`${command.row.name} on ${member.name} was refused`, refusal);
+      throw refusal;
+    }
+    return members;
   }
 
   #gpuMember(id: number, device: Gpu | ZeusdError): Member<Gpu> {

@@ -184,7 +184,7 @@ export class PowerFeed {
   #watch(caller: Caller | undefined, late: () => void): () => void {
     if (!caller) return () => {};
     const { clock, timeoutMs } = this.#parts;
-    return clock.after(caller.arrivedMs + timeoutMs - clock.monotonicMs(), late);
+    return afterNews(clock, caller.arrivedMs + timeoutMs - clock.monotonicMs(), late);
   }
 
   #giveUp(waiter: Waiter): void {

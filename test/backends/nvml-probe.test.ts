@@ -1,13 +1,9 @@
 // Finding GPUs: with what is there, while something is missing, and again later.
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createNvmlBackend } from "../../src/backends/nvml/backend.ts";
 import { systemClock } from "../../src/contract/clock.ts";
-import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
 import { createNvmlStub } from "../stub/nvml.ts";
-import { createHandClock, createSubject, nothingLost, openGpu } from "./nvml-subject.ts";
+import { createHandClock, createInstallation, createSubject, nothingLost, openGpu } from "./nvml-subject.ts";
 
 describe("looking for GPUs", () => {
   it("finds as many as the driver counts, by ascending index", async () => {
@@ -103,15 +99,13 @@ describe("a GPU that cannot be opened", () => {
 
 describe("a driver that is not there", () => {
   it("is an error that names the library, and is found once it is installed", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "zeusd-nvml-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const path = join(folder, nvmlFile);
+    const { path, install } = createInstallation();
     const backend = createNvmlBackend({ clock: systemClock, names: [path] });
     await expect(backend.probe(nothingLost)).rejects.toMatchObject({
       code: "driver_error",
       message: `Cannot load NVML: ${path}: cannot open shared object file: No such file or directory`,
     });
-    copyFileSync(join(buildNvmlStub(), nvmlFile), path);
+    install([]);
     expect(await backend.probe(nothingLost)).toHaveLength(2);
   });
 
@@ -157,13 +151,7 @@ describe("a driver that is not there", () => {
   });
 
   it("is loaded anew after it failed to start, so that an upgrade is taken up", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "zeusd-nvml-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const path = join(folder, nvmlFile);
-    const install = (omit: readonly string[]): void => {
-      rmSync(path, { force: true });
-      copyFileSync(join(buildNvmlStub({ omit }), nvmlFile), path);
-    };
+    const { path, install } = createInstallation();
     install(["nvmlInit_v2"]);
     const backend = createNvmlBackend({ clock: systemClock, names: [path] });
     await expect(backend.probe(nothingLost)).rejects.toThrow("function symbol failed to load");

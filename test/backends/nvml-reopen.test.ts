@@ -1,15 +1,11 @@
 // GPUs that the driver loses and finds again: who is opened anew, who must not notice, and which id is whose afterwards.
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import { createNvmlBackend } from "../../src/backends/nvml/backend.ts";
 import { openNvml } from "../../src/backends/nvml/library.ts";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { AwayGpu, Gpu, GpuBackend } from "../../src/contract/gpu.ts";
-import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
 import type { NvmlStub } from "../stub/nvml.ts";
-import { createHandClock, createSubject, nothingLost, type NvmlSubject } from "./nvml-subject.ts";
+import { createHandClock, createInstallation, createSubject, nothingLost, type NvmlSubject } from "./nvml-subject.ts";
 
 const lost = (...ids: readonly number[]): ReadonlySet<number> => new Set(ids);
 const uuid = (gpu: number): string => `GPU-00000000-0000-0000-0000-00000000000${gpu}`;
@@ -219,13 +215,7 @@ describe("a driver that lost all its GPUs", () => {
   });
 
   it("is loaded anew, so that its new library is taken up", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "zeusd-nvml-"));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const path = join(folder, nvmlFile);
-    const install = (omit: readonly string[]): void => {
-      rmSync(path, { force: true });
-      copyFileSync(join(buildNvmlStub({ omit }), nvmlFile), path);
-    };
+    const { path, install } = createInstallation();
     install(["nvmlDeviceGetPersistenceMode"]);
     const backend = createNvmlBackend({ clock: systemClock, names: [path] });
     const [old] = await probe(backend);

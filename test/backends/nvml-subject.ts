@@ -1,8 +1,12 @@
 // The NVML backend over its stand-in, for the tests beside this file.
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { createNvmlBackend } from "../../src/backends/nvml/backend.ts";
 import { systemClock, type Clock } from "../../src/contract/clock.ts";
 import type { Gpu, GpuBackend } from "../../src/contract/gpu.ts";
+import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
 import { createNvmlStub, type NvmlStub, type NvmlStubOptions } from "../stub/nvml.ts";
 
 export interface NvmlSubject {
@@ -17,6 +21,23 @@ export function createSubject(options: NvmlStubOptions = {}, clock: Clock = syst
   const stub = createNvmlStub(options);
   onTestFinished(() => stub.remove());
   return { stub, backend: createNvmlBackend({ clock, names: [stub.path], patienceMs: 30_000 }) };
+}
+
+/** A place for the library, in which one without some of its functions can be replaced by another, as an upgrade does. */
+export function createInstallation(): {
+  readonly path: string;
+  readonly install: (omit: readonly string[]) => void;
+} {
+  const folder = mkdtempSync(join(tmpdir(), "zeusd-nvml-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, nvmlFile);
+  return {
+    path,
+    install(omit) {
+      rmSync(path, { force: true });
+      copyFileSync(join(buildNvmlStub({ omit }), nvmlFile), path);
+    },
+  };
 }
 
 /** The GPU of an index, as a probe finds it. */
