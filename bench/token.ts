@@ -1,5 +1,6 @@
 // What a known token costs a request: the guard with and without tokens, in alternating rounds of the same run.
 import { randomBytes } from "node:crypto";
+import { Gate } from "../src/access/gate.ts";
 import { authorize, type Access } from "../src/access/guard.ts";
 import { createTokenVerifier, issueToken } from "../src/access/token.ts";
 import { systemClock } from "../src/contract/clock.ts";
@@ -17,14 +18,15 @@ const authorization = `Bearer ${await issueToken(key, { sub: "bench", scopes: ap
 async function measure(access: Access): Promise<number> {
   const began = performance.now();
   for (let request = 0; request < requests; request += 1)
-    await authorize(access, "gpu-control", { header: () => authorization });
+    await authorize(access, { guard: "gpu-control" }, { header: () => authorization });
   return ((performance.now() - began) * 1000) / requests;
 }
 
+const gate = new Gate({ clock: systemClock });
 const differences: number[] = [];
 for (let round = 0; round < rounds; round += 1) {
-  const without = await measure({ enabledGroups: apiGroups });
-  const known = await measure({ enabledGroups: apiGroups, tokens });
+  const without = await measure({ enabledGroups: apiGroups, gate });
+  const known = await measure({ enabledGroups: apiGroups, gate, tokens });
   differences.push(known - without);
 }
 console.log(

@@ -1,22 +1,28 @@
 // The composition root: builds every part, and stops what has to be stopped.
+import { hostname } from "node:os";
+import { openAccess, type AccessParts, type OpenAccess } from "./access/access.ts";
 import type { Access } from "./access/guard.ts";
-import { readSigningKey } from "./access/signing-key.ts";
-import { createTokenVerifier } from "./access/token.ts";
+import type { Names } from "./access/policy-file.ts";
 import type { Backends } from "./backends/select.ts";
 import type { Clock } from "./contract/clock.ts";
 import type { Config, TcpListener } from "./contract/config.ts";
 import { StartError, ZeusdError } from "./contract/errors.ts";
+import { Health } from "./contract/health.ts";
 import type { Log } from "./contract/log.ts";
 import type { Fleet } from "./devices/fleet.ts";
 import { createDaemonRoutes, discover } from "./http/daemon-routes.ts";
 import { createHandler, type Handler } from "./http/handle.ts";
 import { fittingConnections } from "./http/open-files.ts";
 import { isLoopback, listen, resolveHost } from "./http/listen.ts";
+import { createOriginGuard } from "./http/origin.ts";
 import { createRequestIds } from "./http/request-id.ts";
 import { createRoutes } from "./http/routes.ts";
-import { HttpServer } from "./http/server.ts";
+import { HttpServer, type HttpServerParts } from "./http/server.ts";
 import { createPathWire } from "./http/wire/path-style.ts";
 import { createQueryWire } from "./http/wire/query-style.ts";
+import { openJournal } from "./native/journal.ts";
+import { createNameService } from "./native/names.ts";
+import { createPeerReader } from "./native/peer.ts";
 import { startFleet } from "./start-fleet.ts";
 
 export interface DaemonParts {
@@ -29,7 +35,12 @@ export interface DaemonParts {
   readonly threads?: number;
   /** What drives the devices; by default what the configuration selects. */
   readonly backends?: Backends;
+  /** Who knows users and groups; by default the system's name service. */
+  readonly names?: Names;
 }
+
+/** How long the name service may take for one name, in ms. */
+export const nameTimeoutMs = 5_000;
 
 export interface Daemon {
   /** Where it listens, as the `Listening on` line shows it. */
@@ -41,6 +52,10 @@ export interface Daemon {
    * after `patienceMs` is refused as well.
    */
   drain(patienceMs: number): Promise<void>;
+  /** Reads the policy and the revoked tokens again, and opens the audit log anew. Never rejects. */
+  reload(): Promise<void>;
+  /** Writes down what is still to be written down of commands that have ended. */
+  finish(): void;
   /** Cuts every connection at once. */
   cut(): void;
   /** The driver calls in flight, in words. */
@@ -50,15 +65,23 @@ export interface Daemon {
 /** Throws a StartError that says what was tried and what to do. */
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
   const { log, clock } = parts;
-  const { handler, fleet, broken } = await assemble(config, parts);
+  const { handler, fleet, broken, reload } = await assemble(config, parts);
   const { maxStreams } = config;
-  const maxConnections = await fittingConnections(config.maxConnections, log);
+  // On a Unix socket each connection comes with a handle on its process.
+  const filesEach = config.listener.mode === "uds" ? 2 : 1;
+  const maxConnections = await fittingConnections(config.maxConnections, filesEach, log);
+  const listener = await checkedListener(config, log);
   const nextRequestId = createRequestIds();
-  const http = new HttpServer({ handler, clock, log, nextRequestId, maxConnections, maxStreams });
-  const address = await listen(http.server, await checkedListener(config, log), log);
+  const limits = { maxConnections, maxStreams };
+  const http = new HttpServer({ handler, clock, log, nextRequestId, ...limits, ...identification(listener, config) });
+  const address = await listen(http.server, listener, log);
   return {
     address,
     broken,
+    async reload() {
+      await reload();
+      await http.recheckStreams();
+    },
     async drain(patienceMs) {
       const late = new ZeusdError("stopping", "The daemon is stopping, and what ran before has not returned.");
       const cancel = clock.after(patienceMs, () => fleet.refuseAll(late));
@@ -66,30 +89,44 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
       await fleet.idle();
       cancel();
     },
+    finish: () => fleet.stopReadingBack(),
     cut: () => http.cut(),
     running: () => fleet.running(),
   };
+}
+
+/** How connections and requests are told apart: by the process at the other end, or by the page that sent them. */
+function identification(
+  listener: Config["listener"],
+  { allowedOrigins: allowed }: Config,
+): Pick<HttpServerParts, "readPeer" | "originGuard"> {
+  const hostName = hostname();
+  if (listener.mode === "uds")
+    return { readPeer: createPeerReader(), originGuard: createOriginGuard({ hostName, allowed }) };
+  return { originGuard: createOriginGuard({ loopback: isLoopback(listener.host), hostName, allowed }) };
 }
 
 interface Assembly {
   readonly handler: Handler;
   readonly fleet: Fleet;
   readonly broken: Promise<Error>;
+  readonly reload: OpenAccess["reload"];
 }
 
 /** Everything that answers a request, without a listener. */
 export async function assemble(config: Config, parts: DaemonParts): Promise<Assembly> {
-  const { clock, log } = parts;
+  const { log } = parts;
   checkPrivileges(config, parts.euid);
   log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
-  const access = await createAccess(config, clock, log);
+  const health = new Health();
+  const { access, reload } = await openAccess(config, accessParts(parts, health));
   let breakDown: (reason: Error) => void = nobodyListens;
   const broken = new Promise<Error>((resolve) => {
     breakDown = resolve;
   });
   const fleet = await startFleet(config, parts, breakDown);
   log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
-  return { handler: buildHandler(config, parts, access, fleet), fleet, broken };
+  return { handler: buildHandler(config, parts, { access, fleet, health }), fleet, broken, reload };
 }
 
 function nobodyListens(): void {}
@@ -111,17 +148,28 @@ function checkPrivileges(config: Config, euid: number): void {
   );
 }
 
-async function createAccess(config: Config, clock: Clock, log: Log): Promise<Access> {
-  const { enabledGroups, signingKeyPath, allowShortSigningKey } = config;
-  if (signingKeyPath === undefined) return { enabledGroups };
-  const key = await readSigningKey(signingKeyPath, log, allowShortSigningKey);
-  return { enabledGroups, tokens: createTokenVerifier(key, clock) };
+function accessParts({ clock, log, euid, names }: DaemonParts, health: Health): AccessParts {
+  return {
+    clock,
+    log,
+    health,
+    euid,
+    names: names ?? createNameService({ timeoutMs: nameTimeoutMs }),
+    openJournal,
+  };
 }
 
-function buildHandler(config: Config, { clock, log, version }: DaemonParts, access: Access, fleet: Fleet): Handler {
+interface Assembled {
+  readonly access: Access;
+  readonly fleet: Fleet;
+  readonly health: Health;
+}
+
+function buildHandler(config: Config, { clock, log, version }: DaemonParts, assembled: Assembled): Handler {
   const { gpuStreamFormat } = config;
+  const { access, fleet } = assembled;
   const wires = { query: createQueryWire(clock), path: createPathWire() };
-  const own = { access, fleet, clock, wire: wires.query, version, gpuStreamFormat };
+  const own = { ...assembled, clock, wire: wires.query, version, gpuStreamFormat };
   log.info(`Discovery: ${JSON.stringify(JSON.stringify(discover(own)))}`);
   const routes = createRoutes(wires, createDaemonRoutes(own));
   return createHandler({ routes, access, fleet, clock, log, gpuStreamFormat });

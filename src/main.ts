@@ -2,12 +2,14 @@
 import { createRequire } from "node:module";
 import { runCommandLine } from "./cli/parse.ts";
 import { hints } from "./cli/hints.ts";
+import { checkPolicy, explainPolicy, type PolicyCommandParts } from "./cli/policy.ts";
 import { issue } from "./cli/token-options.ts";
 import { systemClock } from "./contract/clock.ts";
 import type { Config } from "./contract/config.ts";
 import type { Log } from "./contract/log.ts";
-import { startDaemon, type Daemon } from "./daemon.ts";
+import { nameTimeoutMs, startDaemon, type Daemon } from "./daemon.ts";
 import { exitNow } from "./native/libc.ts";
+import { createNameService } from "./native/names.ts";
 import { createLineWriter } from "./telemetry/line-writer.ts";
 import { createLog } from "./telemetry/log.ts";
 
@@ -39,14 +41,22 @@ const exitCode = await runCommandLine(process.argv.slice(2), {
     serve,
     async issueToken(flags) {
       const log = createLog({ level: "warn", format: "text", write: stderr });
-      stdout(`${await issue(flags, systemClock, log)}\n`);
+      const { token, note } = await issue(flags, systemClock, log);
+      stdout(`${token}\n`);
+      stderr(`${note}\n`);
     },
+    checkPolicy: (path) => checkPolicy(path, policyParts()),
+    explainPolicy: (flags) => explainPolicy(flags, policyParts()),
   },
 });
 
 process.exitCode = exitCode;
 // A driver call that hung at the start must not keep a start alive that failed.
 if (exitCode === 1) exitNow(exitCode);
+
+function policyParts(): PolicyCommandParts {
+  return { people: createNameService({ timeoutMs: nameTimeoutMs }), euid: process.geteuid?.() ?? 0, stdout };
+}
 
 /** Serves until a signal ends it; never returns. */
 async function serve(config: Config): Promise<void> {
@@ -56,10 +66,13 @@ async function serve(config: Config): Promise<void> {
   // zeusd.cts has set it.
   const threads = Number(process.env["UV_THREADPOOL_SIZE"]);
   const starting = startDaemon(config, { version, clock: systemClock, log, euid, threads });
+  process.on("SIGHUP", () => {
+    log.info("Reading the policy and the revoked tokens again, and opening the audit log anew, on SIGHUP");
+    starting.then((started) => started.reload()).catch(() => {});
+  });
   // A start that a signal interrupts may be as good as done, and would leave its socket behind.
   const daemon = await Promise.race([starting, signal.then(() => Promise.race([starting, pause(lastMomentMs)]))]);
   if (!daemon) exitNow(0);
-  process.on("SIGHUP", () => log.info("Going on after SIGHUP: there is no file to read again"));
   stdout(`Listening on ${daemon.address}\n${hints(config, daemon.address)}`);
   const reason = await Promise.race([signal, daemon.broken]);
   if (reason instanceof Error) log.error(`Stopping, since only a new process can go on: ${reason.message}`);
@@ -67,6 +80,7 @@ async function serve(config: Config): Promise<void> {
   const cut = reason === "SIGINT" || reason === "SIGQUIT";
   if (cut) daemon.cut();
   await stop(daemon, cut ? hasty : orderly, log);
+  daemon.finish();
   // process.exit would wait for a driver call in flight, and that of a lost GPU never returns.
   exitNow(reason instanceof Error ? 1 : 0);
 }

@@ -18,7 +18,9 @@ const outside: Readonly<Record<string, readonly string[]>> = {
   jose: ["access"],
   pino: ["telemetry"],
   commander: ["cli"],
-  "node:http": ["http"],
+  "toml-eslint-parser": ["access"],
+  "node:http": ["http", "client"],
+  "node:child_process": ["native"],
   "node:net": ["http"],
 };
 

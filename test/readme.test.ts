@@ -9,7 +9,8 @@ const readme = readFileSync(join(import.meta.dirname, "../README.md"), "utf8");
 
 async function helpOf(words: readonly string[]): Promise<string> {
   let text = "";
-  const programs = { serve: async () => {}, issueToken: async () => {} };
+  const nothing = async (): Promise<void> => {};
+  const programs = { serve: nothing, issueToken: nothing, checkPolicy: nothing, explainPolicy: async () => true };
   await runCommandLine(words, { version: "1", env: {}, programs, stdout: (more) => (text += more), stderr: () => {} });
   return text;
 }

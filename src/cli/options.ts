@@ -26,6 +26,17 @@ export function listOf<Name extends string>(
   };
 }
 
+/** Reads an origin, `https://node7:8443`, or a host name; repeating the option adds to them. */
+export function origin(): (text: string) => readonly string[] {
+  const given: string[] = [];
+  return (text) => {
+    if (!/^(https?:\/\/)?([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i.test(text))
+      throw new InvalidArgumentError("It must be an origin such as https://node7:8443, or a host name.");
+    given.push(text.toLowerCase());
+    return given;
+  };
+}
+
 /** Adds options to a command, each of which may be given once unless it is one of `repeatable`. */
 export function addOptions(
   command: Command,

@@ -1,7 +1,8 @@
-// The command line: which subcommand, with which options. Usage errors end with exit code 2, all others with 1.
+// The command line: which subcommand, with which options. Usage errors end with exit code 2, a policy that says no with 3, all other errors with 1.
 import { Command, CommanderError } from "commander";
 import type { Config } from "../contract/config.ts";
 import { messageOf } from "../contract/errors.ts";
+import { addExplainOptions, explainFlags, type ExplainFlags } from "./policy-options.ts";
 import { addServeOptions, toConfig, type Form } from "./serve-options.ts";
 import { addTokenOptions, type IssueFlags } from "./token-options.ts";
 
@@ -9,6 +10,9 @@ import { addTokenOptions, type IssueFlags } from "./token-options.ts";
 interface Programs {
   serve(config: Config): Promise<void>;
   issueToken(flags: IssueFlags): Promise<void>;
+  checkPolicy(path: string): Promise<void>;
+  /** Gives back whether what is asked is allowed. */
+  explainPolicy(flags: ExplainFlags): Promise<boolean>;
 }
 
 export interface CliParts {
@@ -21,9 +25,11 @@ export interface CliParts {
 
 /** Runs a command line, without the two words that start it, and returns the exit code. */
 export async function runCommandLine(argv: readonly string[], parts: CliParts): Promise<number> {
+  let exitCode = 0;
+  const refused = (): void => void (exitCode = 3);
   try {
-    await createProgram(argv, parts).parseAsync(argv, { from: "user" });
-    return 0;
+    await createProgram(argv, parts, refused).parseAsync(argv, { from: "user" });
+    return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     parts.stderr(`Error: ${messageOf(error)}\n`);
@@ -31,7 +37,8 @@ export async function runCommandLine(argv: readonly string[], parts: CliParts): 
   }
 }
 
-function createProgram(argv: readonly string[], { version, env, programs, stdout, stderr }: CliParts): Command {
+function createProgram(argv: readonly string[], parts: CliParts, refused: () => void): Command {
+  const { version, env, programs, stdout, stderr } = parts;
   const program = new Command("zeusd")
     .description(
       "Lets unprivileged programs change GPU power limits, clocks and persistence mode, and read power and energy.",
@@ -44,7 +51,8 @@ function createProgram(argv: readonly string[], { version, env, programs, stdout
     .allowExcessArguments(true)
     .action(() => {
       const [word] = program.args;
-      if (word !== undefined) program.error(`error: unknown command '${word}'; there are serve, token and help`);
+      if (word !== undefined)
+        program.error(`error: unknown command '${word}'; there are serve, token, policy and help`);
       return programs.serve(toConfig(program.opts()));
     });
   addServeOptions(program, argv, "plain", env);
@@ -60,8 +68,23 @@ function createProgram(argv: readonly string[], { version, env, programs, stdout
   issue.action(() => programs.issueToken(issue.opts()));
   addTokenOptions(issue, argv);
 
+  addPolicyCommands(program, argv, programs, refused);
+
   program.hook("preSubcommand", () => refuseMisplaced(program));
   return program;
+}
+
+function addPolicyCommands(program: Command, argv: readonly string[], programs: Programs, refused: () => void): void {
+  const policy = program.command("policy").description("check a policy file, and ask it what it allows");
+  const check = policy.command("check").description("say what is wrong with a file, or what its rules are");
+  check.argument("<file>").allowExcessArguments(false);
+  check.action((path: string) => programs.checkPolicy(path));
+  const explain = policy.command("explain").description("say which rule decides, and why; exits with 3 for no");
+  explain.allowExcessArguments(false);
+  addExplainOptions(explain, argv);
+  explain.action(async () => {
+    if (!(await programs.explainPolicy(explainFlags(explain)))) refused();
+  });
 }
 
 /** Options of the plain form say nothing to a subcommand; to ignore them would be a silent surprise. */

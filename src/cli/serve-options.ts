@@ -16,12 +16,13 @@ import {
 import { StartError } from "../contract/errors.ts";
 import { apiGroups, type ApiGroup } from "../contract/operations.ts";
 import { U32_MAX } from "../contract/field.ts";
-import { addOptions, listOf, wholeNumber } from "./options.ts";
+import { addOptions, listOf, origin, wholeNumber } from "./options.ts";
 
 /** 0.1 has no subcommand and binds another path; `serve` came with 0.4. */
 export type Form = "plain" | "serve";
 
-const defaultSocket = { plain: "/var/run/zeusd.sock", serve: "/run/zeusd/zeusd.sock" } as const satisfies Record<
+/** Where the daemon listens by default. */
+export const defaultSocket = { plain: "/var/run/zeusd.sock", serve: "/run/zeusd/zeusd.sock" } as const satisfies Record<
   Form,
   string
 >;
@@ -40,6 +41,11 @@ interface ServeFlags {
   readonly signingKeyPath?: string;
   readonly allowShortSigningKey?: boolean;
   readonly allowUnauthenticatedTcp?: boolean;
+  readonly revokedTokens?: string;
+  readonly allowOrigin: readonly string[];
+  readonly policy?: string;
+  readonly auditLog?: string;
+  readonly auditRequired?: boolean;
   readonly gpuBackend: GpuBackendName | "amdsmi";
   readonly gpuCommandOverrides?: string;
   readonly sim?: string;
@@ -72,6 +78,10 @@ export function addServeOptions(command: Command, argv: readonly string[], form:
     new Option("--signing-key-path <path>", "require tokens signed with this key file"),
     new Option("--allow-short-signing-key", "accept a signing key under 32 bytes"),
     new Option("--allow-unauthenticated-tcp", "accept TCP from other machines without tokens"),
+    new Option("--revoked-tokens <path>", "refuse the tokens that this file names; read again on SIGHUP"),
+    new Option("--policy <path>", "who may do what, and within which bounds (TOML); read again on SIGHUP"),
+    new Option("--audit-log <path>", "write down every change and refusal; journal is the system's"),
+    new Option("--audit-required", "refuse changes that cannot be written down"),
     new Option("--gpu-backend <name>", "which library drives the GPUs")
       .choices([...gpuBackends, "amdsmi"])
       .default("auto"),
@@ -103,7 +113,14 @@ export function addServeOptions(command: Command, argv: readonly string[], form:
   const enable = new Option("--enable <groups>", `API groups to serve: ${apiGroups.join(", ")}`).argParser(
     listOf(apiGroups),
   );
-  addOptions(command, argv, options, [enable.default(apiGroups, apiGroups.join(","))]);
+  const origins = new Option(
+    "--allow-origin <origin>",
+    "take requests of pages from this origin or host; may be repeated",
+  );
+  addOptions(command, argv, options, [
+    enable.default(apiGroups, apiGroups.join(",")),
+    origins.argParser(origin()).default([], "this machine"),
+  ]);
 }
 
 /** The original reads its level from RUST_LOG, and takes what it does not understand as `info`. */
@@ -120,6 +137,10 @@ export function toConfig(flags: ServeFlags): Config {
     ...(flags.signingKeyPath === undefined ? {} : { signingKeyPath: flags.signingKeyPath }),
     allowShortSigningKey: flags.allowShortSigningKey ?? false,
     allowUnauthenticatedTcp: flags.allowUnauthenticatedTcp ?? false,
+    ...revocations(flags),
+    allowedOrigins: flags.allowOrigin,
+    ...(flags.policy === undefined ? {} : { policyPath: flags.policy }),
+    ...audit(flags),
     gpuBackend: gpuBackend(flags),
     sim: flags.sim ?? "8xh100",
     ...(flags.powercapRoot === undefined ? {} : { powercapRoot: flags.powercapRoot }),
@@ -134,6 +155,19 @@ export function toConfig(flags: ServeFlags): Config {
     logLevel: flags.logLevel,
     logFormat: flags.logFormat,
   };
+}
+
+function revocations({ revokedTokens, signingKeyPath }: ServeFlags): Pick<Config, "revokedTokensPath"> {
+  if (revokedTokens === undefined) return {};
+  if (signingKeyPath === undefined)
+    throw new StartError("--revoked-tokens says nothing where no token is needed; give --signing-key-path as well");
+  return { revokedTokensPath: revokedTokens };
+}
+
+function audit({ auditLog, auditRequired = false }: ServeFlags): Pick<Config, "auditLog" | "auditRequired"> {
+  if (auditRequired && auditLog === undefined)
+    throw new StartError("--audit-required needs a place to write to; give --audit-log a path, or journal");
+  return auditLog === undefined ? { auditRequired } : { auditLog, auditRequired };
 }
 
 function gpuBackend({ gpuBackend: name, gpuCommandOverrides, sim }: ServeFlags): GpuBackendName {

@@ -1,6 +1,7 @@
 // A command: one operation with its parameters and its devices. Every wire ends in one.
 import type { Values } from "./field.ts";
-import type { Row } from "./operations.ts";
+import type { Row, Setting } from "./operations.ts";
+import type { Target } from "./target.ts";
 
 export interface Command {
   readonly row: Row;
@@ -9,6 +10,8 @@ export interface Command {
   readonly parameters: Values;
   /** Whether the answer waits for the driver. Reads always do. */
   readonly block: boolean;
+  /** Everything is checked, and nothing is done. */
+  readonly dryRun?: boolean;
 }
 
 /** Who waits for a command's answer. */
@@ -17,6 +20,38 @@ export interface Caller {
   readonly arrivedMs: number;
   /** Whether nobody is there any more to be answered. */
   gone(): boolean;
+}
+
+/** What is known of a device's settings; the value of a setting that was reset has no fields. */
+export type Known = Partial<Record<Setting, Values>>;
+
+/** What became of the wish to read back what a write has set. */
+export type ReadBack =
+  | { readonly kind: "done"; readonly set: Known; readonly enforced: Known }
+  /** A later write came before there was time to. */
+  | { readonly kind: "superseded" }
+  /** The driver cannot tell, as with locked clocks. */
+  | { readonly kind: "untold" }
+  | { readonly kind: "failed"; readonly reason: string };
+
+/** How a write ended on one device. */
+export interface Ending {
+  readonly target: Target;
+  /** When, in the milliseconds of `Clock.monotonicMs`. */
+  readonly endedMs: number;
+  /** What the settings were, as far as the daemon knew when the driver was called, each with its age. */
+  readonly before: Known;
+  /** Absent if it succeeded. */
+  readonly error?: unknown;
+  /** Whether it had been said before that it has not returned in time. */
+  readonly late: boolean;
+  /** Absent if it failed. */
+  readonly readBack?: ReadBack;
+}
+
+/** Hears how a write ended on each of its devices, be it long after the reply. */
+export interface Witness {
+  ended(ending: Ending): void;
 }
 
 /** What each device answered, by ascending id. A write answers nothing. */

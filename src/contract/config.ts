@@ -35,6 +35,16 @@ export interface Config {
   readonly signingKeyPath?: string;
   readonly allowShortSigningKey: boolean;
   readonly allowUnauthenticatedTcp: boolean;
+  /** Ids, digests and subjects of tokens that are refused; read again on SIGHUP. */
+  readonly revokedTokensPath?: string;
+  /** Where pages in a browser may come from besides this machine: origins or host names. */
+  readonly allowedOrigins: readonly string[];
+  /** Who may do what; read again on SIGHUP. Without one, everyone who can connect may use what is enabled. */
+  readonly policyPath?: string;
+  /** A file, or `journal`. */
+  readonly auditLog?: string;
+  /** Refuse writes that cannot be written down. */
+  readonly auditRequired: boolean;
   readonly gpuBackend: GpuBackendName;
   /** The simulated machine, for example `8xh100`. */
   readonly sim: string;

@@ -9,11 +9,16 @@ const statuses = {
   unauthenticated: 401,
   no_permission: 403,
   scope_missing: 403,
+  /** The policy says no. */
+  forbidden: 403,
+  /** A page in a browser that has no business here, or a name that only a browser could have been tricked into. */
+  origin_refused: 403,
   group_disabled: 404,
   auth_disabled: 404,
   not_found: 404,
   body_too_large: 413,
   unsupported_encoding: 415,
+  rate_limited: 429,
   /** Never sent: nobody is there to read it. */
   client_gone: 499,
   driver_error: 500,
@@ -29,6 +34,7 @@ const statuses = {
   stopping: 503,
   too_many_connections: 503,
   too_many_streams: 503,
+  audit_unavailable: 503,
   deadline: 504,
 } as const satisfies Record<string, number>;
 
@@ -40,20 +46,22 @@ const patience: Partial<Record<ErrorCode, number>> = { gpu_away: 5, lane_stuck: 
 /** A refusal or a failure; its message is one sentence for whoever asked. */
 export class ZeusdError extends Error {
   readonly code: ErrorCode;
+  readonly #retryAfterS: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions & { readonly retryAfterS?: number }) {
     super(message, options);
     this.name = "ZeusdError";
     this.code = code;
+    this.#retryAfterS = options?.retryAfterS;
   }
 
   get status(): number {
     return statuses[this.code];
   }
 
-  /** For 503: after how many seconds to try again. */
+  /** For 429 and 503: after how many seconds to try again. */
   get retryAfterS(): number | undefined {
-    return this.status === 503 ? (patience[this.code] ?? 1) : undefined;
+    return this.#retryAfterS ?? (this.status === 503 ? (patience[this.code] ?? 1) : undefined);
   }
 }
 

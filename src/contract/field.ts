@@ -1,5 +1,9 @@
 // A field: one named value on a wire, with its type, its unit and what it means.
 
+/** What a policy can set bounds for. */
+export const quantities = ["power_limit_mw", "gpu_clock_mhz", "memory_clock_mhz"] as const;
+export type Quantity = (typeof quantities)[number];
+
 interface FieldFacts {
   readonly doc: string;
 }
@@ -12,6 +16,8 @@ interface BooleanField extends FieldFacts {
 interface NumberField extends FieldFacts {
   readonly type: "u32" | "u64";
   readonly unit: "mW" | "MHz" | "mJ" | "µJ";
+  /** As a parameter: what its value is, for the bounds of a policy. */
+  readonly quantity?: Quantity;
 }
 
 /** A number that is `null` where the hardware has no such domain, or where it was not asked for. */

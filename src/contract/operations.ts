@@ -8,6 +8,9 @@ export type ApiGroup = (typeof apiGroups)[number];
 
 export type DeviceKind = "gpu" | "cpu";
 
+/** The knobs of a GPU. */
+export type Setting = "power_limit" | "gpu_clocks" | "memory_clocks" | "persistence_mode";
+
 export interface Operation {
   /** The wire name; the key of the row is the method's name. */
   readonly name: string;
@@ -21,6 +24,10 @@ export interface Operation {
   readonly result: Fields;
   /** How a read's results are laid out: by device id, or as one snapshot with a time stamp. */
   readonly layout: "by_id" | "snapshot";
+  /** The settings that a write changes. */
+  readonly settings?: readonly Setting[];
+  /** What a read tells about a setting: its value, or what is in force. */
+  readonly tells?: { readonly setting: Setting; readonly value: "set" | "enforced" };
   /** Two parameters of which the first must not be above the second. */
   readonly range?: readonly [low: string, high: string];
   /** The query wire (0.3 and later) serves it at `/<device>/<name>`. */
@@ -54,12 +61,25 @@ const gpuRead = {
 } as const;
 const cpuRead = { device: "cpu", group: "cpu-read", kind: "read", layout: "by_id" } as const;
 
-const clockRange = {
+const clockFields = {
   min_clock_mhz: { type: "u32", unit: "MHz", doc: "the lowest clock to run at" },
   max_clock_mhz: { type: "u32", unit: "MHz", doc: "the highest clock to run at" },
 } as const;
+const gpuClocks = {
+  min_clock_mhz: { ...clockFields.min_clock_mhz, quantity: "gpu_clock_mhz" },
+  max_clock_mhz: { ...clockFields.max_clock_mhz, quantity: "gpu_clock_mhz" },
+} as const;
+const memoryClocks = {
+  min_clock_mhz: { ...clockFields.min_clock_mhz, quantity: "memory_clock_mhz" },
+  max_clock_mhz: { ...clockFields.max_clock_mhz, quantity: "memory_clock_mhz" },
+} as const;
 const enabled = { type: "boolean", doc: "whether the driver stays loaded while no client uses the GPU" } as const;
-const power_limit_mw = { type: "u32", unit: "mW", doc: "the most that the GPU may draw" } as const;
+const power_limit_mw = {
+  type: "u32",
+  unit: "mW",
+  quantity: "power_limit_mw",
+  doc: "the most that the GPU may draw",
+} as const;
 const power_mw = { type: "u32", unit: "mW", doc: "the power drawn now" } as const;
 
 export const gpuOperations = {
@@ -67,6 +87,7 @@ export const gpuOperations = {
     ...write,
     name: "set_persistence_mode",
     parameters: { enabled },
+    settings: ["persistence_mode"],
     json: { method: "POST", paths: ["set_persistence_mode", "set_persistent_mode"] },
     doc: "Keep the driver loaded while no client uses the GPU, or let it unload.",
   },
@@ -74,13 +95,15 @@ export const gpuOperations = {
     ...write,
     name: "set_power_limit",
     parameters: { power_limit_mw },
+    settings: ["power_limit"],
     json: { method: "POST", paths: ["set_power_limit"] },
     doc: "Set the power limit, within the constraints of the GPU.",
   },
   setGpuLockedClocks: {
     ...write,
     name: "set_gpu_locked_clocks",
-    parameters: clockRange,
+    parameters: gpuClocks,
+    settings: ["gpu_clocks"],
     range: ["min_clock_mhz", "max_clock_mhz"],
     json: { method: "POST", paths: ["set_gpu_locked_clocks"] },
     doc: "Lock the GPU (SM) clocks to a range.",
@@ -89,13 +112,15 @@ export const gpuOperations = {
     ...write,
     name: "reset_gpu_locked_clocks",
     parameters: {},
+    settings: ["gpu_clocks"],
     json: { method: "POST", paths: ["reset_gpu_locked_clocks"] },
     doc: "Unlock the GPU (SM) clocks.",
   },
   setMemLockedClocks: {
     ...write,
     name: "set_mem_locked_clocks",
-    parameters: clockRange,
+    parameters: memoryClocks,
+    settings: ["memory_clocks"],
     range: ["min_clock_mhz", "max_clock_mhz"],
     json: { method: "POST", paths: ["set_mem_locked_clocks"] },
     doc: "Lock the memory clocks to a range.",
@@ -104,6 +129,7 @@ export const gpuOperations = {
     ...write,
     name: "reset_mem_locked_clocks",
     parameters: {},
+    settings: ["memory_clocks"],
     json: { method: "POST", paths: ["reset_mem_locked_clocks"] },
     doc: "Unlock the memory clocks.",
   },
@@ -111,6 +137,7 @@ export const gpuOperations = {
     ...write,
     name: "reset_locked_clocks",
     parameters: {},
+    settings: ["gpu_clocks", "memory_clocks"],
     doc: "Unlock the GPU and the memory clocks; both are tried even when the first fails.",
   },
   getCumulativeEnergy: {
@@ -139,7 +166,15 @@ export const gpuOperations = {
     ...gpuRead,
     name: "get_power_limit",
     result: { power_limit_mw },
+    tells: { setting: "power_limit", value: "set" },
     doc: "Read the power limit that is set.",
+  },
+  getEnforcedPowerLimit: {
+    ...gpuRead,
+    name: "get_enforced_power_limit",
+    result: { power_limit_mw },
+    tells: { setting: "power_limit", value: "enforced" },
+    doc: "Read the power limit that is in force: the lowest of all limits on the GPU.",
   },
   getPowerLimitConstraints: {
     ...gpuRead,
@@ -154,6 +189,7 @@ export const gpuOperations = {
     ...gpuRead,
     name: "get_persistence_mode",
     result: { enabled },
+    tells: { setting: "persistence_mode", value: "set" },
     doc: "Read whether the driver stays loaded while no client uses the GPU.",
   },
 } as const satisfies Record<string, Operation>;
@@ -222,3 +258,19 @@ export const cpuOperations = {
 export const allOperations: readonly Row[] = [...Object.entries(gpuOperations), ...Object.entries(cpuOperations)].map(
   ([call, row]) => ({ call, ...row }),
 );
+
+/**
+ * What a policy's `allow` and a token's scopes can name: an API group, an operation (`set_power_limit`), or, where GPUs and
+ * CPUs have one of the same name, that of one of them (`gpu/get_power`).
+ */
+export const rights: ReadonlyMap<string, ReadonlySet<Row>> = new Map(
+  [...new Set(allOperations.flatMap(rightsOf))].map((right) => [
+    right,
+    new Set(allOperations.filter((row) => rightsOf(row).includes(right))),
+  ]),
+);
+
+/** The names of all rights that include an operation. */
+function rightsOf({ group, device, name }: Operation): readonly [ApiGroup, string, string] {
+  return [group, name, `${device}/${name}`];
+}

@@ -1,6 +1,6 @@
 // The fleet: all devices. Fans a command out, gathers the outcomes, and knows who is away.
 import type { Clock } from "../contract/clock.ts";
-import type { Caller, Command, Results, Sample } from "../contract/command.ts";
+import type { Caller, Command, Results, Sample, Witness } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
 import { CommandFailed, ZeusdError, type ErrorCode } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
@@ -84,37 +84,55 @@ export class Fleet {
     return 2 * (this.#members.gpu.size + this.#members.cpu.size);
   }
 
+  /** The devices that a command means, by ascending id. Throws UnknownDevice if one of them does not exist. */
+  select(command: Command): readonly Member[] {
+    const { device } = command.row;
+    return select<Member>(command, this.#members[device], this.#present[device]);
+  }
+
   /**
-   * Runs a command on each of its devices. With `block`, throws CommandFailed if one of them fails; without, returns as soon
-   * as all are queued, and what fails later goes to the log. A device that takes no command now refuses it for all.
+   * Runs a command on its devices. With `block`, throws CommandFailed if one of them fails; without, returns as soon as all
+   * are queued, and what fails later goes to the log. A device that takes no command now refuses it for all.
    */
-  async run(command: Command, caller: Caller): Promise<Results> {
+  async run(command: Command, caller: Caller, members = this.select(command), witness?: Witness): Promise<Results> {
     const { name } = command.row;
     if (command.block) {
       return gather(
-        this.#select(command),
-        (member) => member.run(command, caller),
+        members,
+        (member) => member.run(command, caller, witness),
         (member, error) => {
           if (isNews(error)) this.#failures.tell(`${name} on ${member.name} failed`, error);
         },
       );
     }
-    for (const member of this.#willing(command)) {
+    this.#requireWilling(command, members);
+    for (const member of members) {
       member
-        .run(command)
+        .run(command, undefined, witness)
         .catch((error) => this.#failures.tell(`${name} on ${member.name} failed after its reply`, error));
     }
     return new Map();
   }
 
+  /** Throws if a command would be refused by one of its devices before the driver is called. */
+  rehearse(command: Command, members: readonly Member[]): void {
+    this.#requireWilling(command, members);
+    for (const member of members) {
+      const lack = member.lacks(command);
+      if (lack) throw lack;
+    }
+  }
+
   /** How many devices a command is for. Throws if one of them does not exist or is away. */
   check(command: Command): number {
-    return this.#willing(command).length;
+    const members = this.select(command);
+    this.#requireWilling(command, members);
+    return members.length;
   }
 
   /** Follows the power of a command's devices; the result ends it. */
   follow(command: Command, changed: (id: number, sample: Sample) => void): () => void {
-    const ends = this.#select(command).map(({ id, feed }) => feed.subscribe((sample) => changed(id, sample)));
+    const ends = this.select(command).map(({ id, feed }) => feed.subscribe((sample) => changed(id, sample)));
     return () => {
       for (const end of ends) end();
     };
@@ -138,25 +156,23 @@ export class Fleet {
     }
   }
 
+  /** Gives up on what is still to be read back, so that all witnesses have heard all. */
+  stopReadingBack(): void {
+    for (const member of this.#all) member.stopReadingBack("the daemon stopped before it was read");
+  }
+
   get #all(): readonly Member[] {
     return [...this.#members.gpu.values(), ...this.#members.cpu.values()];
   }
 
-  #select(command: Command): readonly Member[] {
-    const { device } = command.row;
-    return select<Member>(command, this.#members[device], this.#present[device]);
-  }
-
-  /** The command's devices, none of which refuses it now. */
-  #willing(command: Command): readonly Member[] {
-    const members = this.#select(command);
+  /** Throws if one of the devices refuses the command now. */
+  #requireWilling(command: Command, members: readonly Member[]): void {
     for (const member of members) {
       const refusal = member.refusal(command);
       if (!refusal) continue;
       if (isNews(refusal)) this.#failures.tell(`${command.row.name} on ${member.name} was refused`, refusal);
       throw refusal;
     }
-    return members;
   }
 
   #gpuMember(id: number, device: Gpu | ZeusdError): Member<Gpu> {

@@ -26,9 +26,12 @@ export interface Work {
   readonly harmless?: boolean;
   /** Must reject rather than throw. */
   call(): Promise<Values>;
+  /** Hears what no caller does, where there is none: that it was dropped, or that its call does not return. */
+  abandoned?(error: ZeusdError): void;
 }
 
-interface Entry extends Work {
+interface Entry {
+  readonly work: Work;
   /** Absent where nobody waits: such a command has no deadline. */
   readonly caller: Caller | undefined;
   readonly resolve: (values: Values) => void;
@@ -73,9 +76,7 @@ export class Lane {
     const refusal = this.refusal();
     if (refusal) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
-      const { name, harmless = false, call } = work;
-      // Written out: to spread `work` here costs as much as all else that a request needs.
-      const entry: Entry = { name, harmless, call, caller, resolve, reject, beganMs: 0, answered: false };
+      const entry: Entry = { work, caller, resolve, reject, beganMs: 0, answered: false };
       this.#waiting.push(entry);
       if (!this.#running) this.#next();
       else if (caller) this.#watch.until(caller.arrivedMs + this.#parts.timeoutMs);
@@ -86,12 +87,16 @@ export class Lane {
   refuseWaiting(error: ZeusdError): void {
     const { name, log } = this.#parts;
     const dropped = this.#waiting.splice(0);
-    for (const { reject, resolve, caller } of dropped) {
-      // Where nobody waits, the line below says what became of it, once for all of them.
-      if (caller) reject(error);
-      else resolve({});
+    for (const { work, reject, resolve, caller } of dropped) {
+      if (caller) {
+        reject(error);
+        continue;
+      }
+      // The line below says to the log what became of it, once for all of them.
+      work.abandoned?.(error);
+      resolve({});
     }
-    const accepted = dropped.filter(({ caller }) => !caller).length;
+    const accepted = dropped.filter(({ caller, work }) => !caller && !work.harmless).length;
     if (accepted > 0)
       log.warn(`Dropped commands for ${name} that had been accepted, ${accepted} of them: ${error.message}`);
   }
@@ -105,8 +110,8 @@ export class Lane {
   /** What runs now and since when, for example `set_power_limit on GPU 0 (3.2 s)`. */
   running(): string | undefined {
     if (!this.#running) return undefined;
-    const { name, beganMs } = this.#running;
-    return `${name} on ${this.#parts.name} (${seconds(this.#parts.clock.monotonicMs() - beganMs)} s)`;
+    const { work, beganMs } = this.#running;
+    return `${work.name} on ${this.#parts.name} (${seconds(this.#parts.clock.monotonicMs() - beganMs)} s)`;
   }
 
   /** Settles when nothing runs and nothing waits. */
@@ -121,8 +126,8 @@ export class Lane {
     entry.beganMs = clock.monotonicMs();
     this.#watch.until(entry.beganMs + timeoutMs);
     if (entry.caller) this.#watch.until(entry.caller.arrivedMs + timeoutMs);
-    wakefulness.began(this.#usual.of(entry.name));
-    entry.call().then(
+    wakefulness.began(this.#usual.of(entry.work.name));
+    entry.work.call().then(
       (values) => this.#end(entry, values, undefined),
       (error: unknown) => this.#end(entry, undefined, error),
     );
@@ -133,7 +138,7 @@ export class Lane {
     const { clock, wakefulness } = this.#parts;
     const tookMs = clock.monotonicMs() - entry.beganMs;
     if (!this.#stuck) {
-      this.#usual.learn(entry.name, tookMs);
+      this.#usual.learn(entry.work.name, tookMs);
       wakefulness.ended();
     }
     if (this.#stuck || entry.answered) this.#tellLate(entry, tookMs, error);
@@ -162,7 +167,7 @@ export class Lane {
     if (entry.caller.gone()) return new ZeusdError("client_gone", "dropped, since its client had gone");
     const nowMs = this.#parts.clock.monotonicMs();
     // With others waiting, a call that would return too late would only make them late as well.
-    const neededMs = this.#waiting.length > 0 ? (this.#usual.of(entry.name) ?? 0) : 0;
+    const neededMs = this.#waiting.length > 0 ? (this.#usual.of(entry.work.name) ?? 0) : 0;
     return this.#isLate(entry, nowMs + neededMs) ? this.#droppedError(entry) : undefined;
   }
 
@@ -176,17 +181,17 @@ export class Lane {
     if (!this.#stuck) this.#watch.until(this.#nextDueMs(entry));
   }
 
-  #droppedError({ name: operation }: Entry): ZeusdError {
+  #droppedError({ work }: Entry): ZeusdError {
     const { name, timeoutMs } = this.#parts;
-    const text = `${operation} on ${name} could not be done within ${timeoutMs / 1000} s and was dropped before it began`;
+    const text = `${work.name} on ${name} could not be done within ${timeoutMs / 1000} s and was dropped before it began`;
     return new ZeusdError("deadline", text);
   }
 
   /** Answers the caller of a call that goes on. Its outcome is for the log then. */
   #answerEarly(entry: Entry, when: string): void {
     entry.answered = true;
-    const text = `${entry.name} on ${this.#parts.name} has not returned ${when}`;
-    entry.reject(new ZeusdError("deadline", entry.harmless ? text : `${text}; it may still take effect`));
+    const text = `${entry.work.name} on ${this.#parts.name} has not returned ${when}`;
+    entry.reject(new ZeusdError("deadline", entry.work.harmless ? text : `${text}; it may still take effect`));
   }
 
   #isLate({ caller, answered }: Entry, nowMs: number): boolean {
@@ -212,25 +217,27 @@ export class Lane {
     // Nobody knows when it will return: others' calls must not be taken for the second in flight until then.
     wakefulness.ended();
     log.error(
-      `${name} is stuck: ${entry.name} has not returned for ${timeoutMs / 1000} s; commands are refused until it does`,
+      `${name} is stuck: ${entry.work.name} has not returned for ${timeoutMs / 1000} s; commands are refused until it does`,
     );
-    this.refuseWaiting(this.#stuckError(entry));
+    const stuck = this.#stuckError(entry);
+    if (!entry.caller) entry.work.abandoned?.(stuck);
+    this.refuseWaiting(stuck);
   }
 
-  #stuckError({ name: operation, beganMs }: Entry): ZeusdError {
+  #stuckError({ work, beganMs }: Entry): ZeusdError {
     const { name, clock } = this.#parts;
     const since = Math.floor((clock.monotonicMs() - beganMs) / 1000);
     return new ZeusdError(
       "lane_stuck",
-      `${name} is stuck: ${operation} has not returned for ${since} s, and until it does nothing else can run`,
+      `${name} is stuck: ${work.name} has not returned for ${since} s, and until it does nothing else can run`,
     );
   }
 
-  #tellLate({ name: operation }: Entry, tookMs: number, error: unknown): void {
+  #tellLate({ work }: Entry, tookMs: number, error: unknown): void {
     const { name, log } = this.#parts;
     const outcome = error === undefined ? "with success" : `and failed: ${messageOf(error)}`;
     const again = this.#stuck && error === undefined ? `${name} works again: ` : "";
-    log.warn(`${again}${operation} on ${name} returned after ${seconds(tookMs)} s, ${outcome}`);
+    log.warn(`${again}${work.name} on ${name} returned after ${seconds(tookMs)} s, ${outcome}`);
   }
 }
 

@@ -1,13 +1,16 @@
 // A member of the fleet: a device with its two lanes, one for commands and one for its power, and whether it is there at all.
-import type { Caller, Command } from "../contract/command.ts";
+import type { Caller, Command, Witness } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Gpu } from "../contract/gpu.ts";
 import type { DeviceKind, Row } from "../contract/operations.ts";
-import { Lane, type LaneParts } from "./lane.ts";
+import type { Target } from "../contract/target.ts";
+import { Account } from "./account.ts";
+import { Lane, type LaneParts, type Work } from "./lane.ts";
+import { LastKnown } from "./last-known.ts";
 import { PowerFeed, type Sampler } from "./power-feed.ts";
-import type { Named } from "./selection.ts";
+import { ReadBacks } from "./read-back.ts";
 
 export interface MemberParts extends Omit<LaneParts, "name"> {
   readonly periodMs: number;
@@ -20,25 +23,34 @@ export interface MemberParts extends Omit<LaneParts, "name"> {
 /** Calls the device's function for a row of the table. */
 type Call = (row: Row, parameters: Values) => Promise<Values>;
 
-export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Named {
+export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
+  readonly kind: DeviceKind;
   readonly id: number;
   /** For example `GPU 0`. */
   readonly name: string;
   readonly lane: Lane;
   readonly feed: PowerFeed;
-  readonly #failed: MemberParts["failed"];
+  readonly #parts: MemberParts;
+  readonly #lastKnown = new LastKnown();
+  readonly #readBacks: ReadBacks;
   /** What can be driven now, or why nothing can. */
   #device: Device | ZeusdError;
   /** What it was called by when it was last there. */
-  #known: Pick<Named, "uuid" | "pci_address"> = {};
+  #known: Pick<Target, "model" | "uuid" | "pci_address"> = {};
 
   constructor(kind: DeviceKind, id: number, device: Device | ZeusdError, parts: MemberParts) {
+    this.kind = kind;
     this.id = id;
     this.name = `${kind.toUpperCase()} ${id}`;
     this.lane = new Lane({ ...parts, name: this.name });
     const call: Call = (row, parameters) => this.#call(row, parameters);
     this.feed = new PowerFeed({ ...parts, name: this.name, sampler: parts.sampler(call) });
-    this.#failed = parts.failed;
+    this.#parts = parts;
+    this.#readBacks = new ReadBacks({
+      clock: parts.clock,
+      isIdle: () => this.lane.running() === undefined,
+      read: (row) => this.#readUnasked(row),
+    });
     this.#device = device;
     this.adopt(device);
   }
@@ -46,6 +58,10 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Named {
   /** The device, unless it is away. */
   get device(): Device | undefined {
     return this.#device instanceof ZeusdError ? undefined : this.#device;
+  }
+
+  get model(): string | undefined {
+    return this.#known.model;
   }
 
   get uuid(): string | null | undefined {
@@ -59,8 +75,11 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Named {
   /** Takes the device that is there now, or the reason why there is none: then what waits in the lane is refused. */
   adopt(device: Device | ZeusdError): void {
     this.#device = device;
+    this.#lastKnown.forget();
     if (device instanceof ZeusdError) this.lane.refuseWaiting(this.#awayError(device));
-    else if ("uuid" in device) this.#known = { uuid: device.uuid, pci_address: device.pci_address };
+    else if ("uuid" in device) {
+      this.#known = { model: device.name, uuid: device.uuid, pci_address: device.pci_address };
+    }
   }
 
   /** Why a command would not even be queued now. */
@@ -69,28 +88,82 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Named {
     return row.by === "feed" ? undefined : this.lane.refusal();
   }
 
-  /** Without a caller nobody waits, and the command has no deadline. */
-  run({ row, parameters }: Command, caller?: Caller): Promise<Values> {
-    if (this.#device instanceof ZeusdError) return Promise.reject(this.#awayError(this.#device));
-    if (row.by === "feed") return this.feed.next(caller);
+  /** Without a caller nobody waits, and the command has no deadline. The witness hears how a write ends. */
+  run({ row, parameters }: Command, caller?: Caller, witness?: Witness): Promise<Values> {
     const work = { name: row.name, harmless: row.kind !== "write", call: () => this.#call(row, parameters) };
-    return this.lane.run(work, caller);
+    const account = witness && this.#account(row, witness);
+    const outcome = this.#start(row, account ? this.#accounted(row, work, account) : work, caller);
+    if (account) outcome.catch((error) => account.givenUp(error));
+    return outcome;
+  }
+
+  /** Why a command cannot be done at all here: the vendor lacks it. */
+  lacks({ row }: Command): ZeusdError | undefined {
+    const device = this.#device;
+    if (row.by === "feed" || device instanceof ZeusdError) return undefined;
+    return typeof Reflect.get(device, row.call) === "function" ? undefined : this.#lackError(row);
+  }
+
+  /** Gives up on what is still to be read back. */
+  stopReadingBack(reason: string): void {
+    this.#readBacks.stop(reason);
+  }
+
+  #start(row: Row, work: Work, caller?: Caller): Promise<Values> {
+    if (this.#device instanceof ZeusdError) return Promise.reject(this.#awayError(this.#device));
+    return row.by === "feed" ? this.feed.next(caller) : this.lane.run(work, caller);
+  }
+
+  /** Reads for the daemon itself. */
+  #readUnasked(row: Row): Promise<Values> {
+    return new Promise((resolve, reject) => {
+      const work = { name: row.name, harmless: true, call: () => this.#call(row, {}), abandoned: reject };
+      this.lane.run(work).then(resolve, reject);
+    });
+  }
+
+  #account(row: Row, witness: Witness): Account {
+    const { clock } = this.#parts;
+    return new Account({ target: this, row, witness, readBacks: this.#readBacks, nowMs: () => clock.monotonicMs() });
+  }
+
+  /** The same work, of which the account hears how it goes. */
+  #accounted(row: Row, { name, harmless = false, call }: Work, account: Account): Work {
+    return {
+      name,
+      harmless,
+      call: async () => {
+        account.begin(this.#lastKnown.of(row, this.#parts.clock.monotonicMs()));
+        const values = await call().catch((error: unknown) => {
+          account.failed(error);
+          throw error;
+        });
+        account.succeeded();
+        return values;
+      },
+      abandoned: (error) => account.givenUp(error),
+    };
   }
 
   async #call(row: Row, parameters: Values): Promise<Values> {
     const device = this.#device;
     if (device instanceof ZeusdError) throw this.#awayError(device);
     const operation: unknown = Reflect.get(device, row.call);
-    if (typeof operation !== "function")
-      throw new ZeusdError("not_supported", `${row.name} is not supported by ${this.name}`);
+    if (typeof operation !== "function") throw this.#lackError(row);
     try {
       // The table types a backend's functions, and the wire decoded the parameters by the same row.
-      return (await (operation as (parameters: Values) => Promise<Values | undefined>)(parameters)) ?? {};
+      const values = (await (operation as (parameters: Values) => Promise<Values | undefined>)(parameters)) ?? {};
+      if (device === this.#device) this.#lastKnown.learn(row, parameters, values, this.#parts.clock.monotonicMs());
+      return values;
     } catch (error) {
       // A call of a device that was given up meanwhile says nothing of the one that is there now.
-      if (device === this.#device) this.#failed(error);
+      if (device === this.#device) this.#parts.failed(error);
       throw error;
     }
+  }
+
+  #lackError({ name }: Row): ZeusdError {
+    return new ZeusdError("not_supported", `${name} is not supported by ${this.name}`);
   }
 
   #awayError(reason: ZeusdError): ZeusdError {

@@ -1,13 +1,11 @@
 // Which devices a command means, by id, UUID or PCI address.
 import type { Command } from "../contract/command.ts";
+import { normalGpuName } from "../contract/device-name.ts";
 import { UnknownDevice } from "../contract/errors.ts";
+import type { Target } from "../contract/target.ts";
 
 /** What a device can be called by. */
-export interface Named {
-  readonly id: number;
-  readonly uuid?: string | null | undefined;
-  readonly pci_address?: string | null | undefined;
-}
+type Named = Pick<Target, "id" | "uuid" | "pci_address">;
 
 /**
  * The devices of `known` that the command names, by ascending id and once each; `present` are those meant when it names none.
@@ -45,15 +43,9 @@ function byNumber(one: number | string, other: number | string): number {
 }
 
 function findByName<D extends Named>(known: ReadonlyMap<number, D>, name: string): D | undefined {
-  const wanted = normalName(name);
+  const wanted = normalGpuName(name);
   for (const { uuid, pci_address, id } of known.values()) {
-    if ([uuid, pci_address].some((own) => own && normalName(own) === wanted)) return known.get(id);
+    if ([uuid, pci_address].some((own) => own && normalGpuName(own) === wanted)) return known.get(id);
   }
   return undefined;
-}
-
-/** PCI addresses are written with a domain of eight digits (nvidia-smi), of four, or without one. */
-function normalName(name: string): string {
-  const [, domain = "0", rest] = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/i.exec(name) ?? [];
-  return rest === undefined ? name.toLowerCase() : `${Number.parseInt(domain, 16)}:${rest.toLowerCase()}`;
 }

@@ -1,12 +1,20 @@
 // One client's connection: what it still waits for, and how it ends when something about it is wrong.
 import { STATUS_CODES, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import type { Peer } from "../access/actor.ts";
 import { ZeusdError } from "../contract/errors.ts";
 
 /** How many requests a client may send before it has read the first reply; each costs memory. */
 const maxUnanswered = 64;
 
+/** A peer with what has to be given back when its connection is gone. */
+export interface HeldPeer extends Peer {
+  close(): void;
+}
+
 export class Connection {
+  /** Who connected; absent over TCP. */
+  readonly peer: Peer | undefined;
   readonly #socket: Socket;
   /** Ends of the streams on it. node:http closes no reply that waits behind another when the connection dies. */
   readonly #closeStreams = new Set<() => void>();
@@ -14,9 +22,13 @@ export class Connection {
   #last: ServerResponse | undefined;
   #afterReplies: (() => void) | undefined;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, peer?: HeldPeer) {
     this.#socket = socket;
-    socket.once("close", () => this.endStreams());
+    this.peer = peer;
+    socket.once("close", () => {
+      this.endStreams();
+      peer?.close();
+    });
   }
 
   /** Takes on a request; false if the client has sent too many without reading, and is cut off. */

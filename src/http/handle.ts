@@ -1,7 +1,10 @@
 // THE SPINE: the path that every request takes, whatever brought it here.
+import type { Actor } from "../access/actor.ts";
 import { authorize, type Access } from "../access/guard.ts";
+import type { Command } from "../contract/command.ts";
 import { CommandFailed, ZeusdError, messageOf } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
+import { dryRunReply } from "./dry-run.ts";
 import { PowerStreams, type PowerStreamsParts } from "./event-stream.ts";
 import { emptyReply, type Reply, type Request } from "./message.ts";
 import type { Route, RouteTable } from "./routes.ts";
@@ -19,31 +22,55 @@ export interface Handler {
   refuse(request: Request, error: ZeusdError): Reply;
 }
 
-export function createHandler(parts: HandleParts): Handler {
-  const { routes, access, fleet, log } = parts;
-  const streams = new PowerStreams(parts);
-  const handle = async (request: Request): Promise<Reply> => {
-    const route = routes.find(request.method, request.path);
-    try {
-      const claims = await authorize(access, route.guard, request);
-      if (route.kind === "unknown") return emptyReply(404);
-      if (route.kind === "daemon") return route.answer(claims);
-      const { row, wire } = route;
-      const command = await wire.decode(row, request, route.segment);
-      if (row.kind === "stream") return streams.reply(command);
-      return wire.reply(row, await fleet.run(command, request));
-    } catch (error) {
-      return refuse(route, request, error, log);
-    }
-  };
-  return {
-    handle,
-    refuse: (request, error) => refuse(routes.find(request.method, request.path), request, error, log),
-  };
+/** How far a request has come: what its refusal can say. */
+interface Progress {
+  readonly request: Request;
+  readonly route: Route;
+  actor: Actor;
+  command?: Command;
 }
 
-function refuse(route: Route, request: Request, error: unknown, log: Log): Reply {
+export function createHandler(parts: HandleParts): Handler {
+  const { routes, access, fleet } = parts;
+  const streams = new PowerStreams(parts);
+  const begin = (request: Request): Progress => {
+    const { method, path, peer } = request;
+    return { request, route: routes.find(method, path), actor: { peer } };
+  };
+  const handle = async (request: Request): Promise<Reply> => {
+    const progress = begin(request);
+    const { route } = progress;
+    try {
+      const actor = (progress.actor = await authorize(access, route, request));
+      if (route.kind === "unknown") return emptyReply(404);
+      if (route.kind === "daemon") return route.answer(actor, request);
+      const { row, wire } = route;
+      const command = (progress.command = await wire.decode(row, request, route.segment));
+      const members = fleet.select(command);
+      const { rules, witness } = access.gate.permit({ request, actor }, command, members);
+      if (row.kind === "stream") return { ...streams.reply(command), recheck: () => recheck(parts, progress, command) };
+      if (command.dryRun) return dryRunReply(fleet, command, members, rules);
+      return wire.reply(row, await fleet.run(command, request, members, witness));
+    } catch (error) {
+      return refuse(parts, progress, error);
+    }
+  };
+  return { handle, refuse: (request, error) => refuse(parts, begin(request), error) };
+}
+
+/** Whether a stream that is open would still be granted, now that the policy or the revocations have changed. */
+async function recheck({ access, fleet }: HandleParts, { request, route }: Progress, command: Command): Promise<void> {
+  const actor = await authorize(access, route, request);
+  access.gate.permit({ request, actor }, command, fleet.select(command));
+}
+
+function refuse({ access, log }: HandleParts, progress: Progress, error: unknown): Reply {
+  const { request, route, actor, command } = progress;
   const row = route.kind === "operation" ? route.row : undefined;
+  // How a command that was run ended on each device, its witness has heard.
+  if (!(error instanceof CommandFailed) && (row?.kind === "write" || isRefusalOfAccess(error))) {
+    access.audit?.refused({ request, actor }, row?.name, command, error);
+  }
   if (error instanceof ZeusdError || error instanceof CommandFailed) {
     log.debug(`${request.method} ${request.path} refused: ${messageOf(error)}`, { request_id: request.id });
     return route.wire.refuse(error, row);
@@ -51,4 +78,8 @@ function refuse(route: Route, request: Request, error: unknown, log: Log): Reply
   log.error(`${request.method} ${request.path} failed unforeseen`, { request_id: request.id, err: error });
   const text = `Internal error. The log has the details under request id ${request.id}.`;
   return route.wire.refuse(new ZeusdError("internal", text, { cause: error }), row);
+}
+
+function isRefusalOfAccess(error: unknown): boolean {
+  return error instanceof ZeusdError && [401, 403, 429].includes(error.status);
 }

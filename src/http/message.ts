@@ -1,6 +1,7 @@
 // Request and reply: what came over HTTP and what goes back, socket taken off.
+import type { Credentials } from "../access/guard.ts";
 
-export interface Request {
+export interface Request extends Credentials {
   /** Stands in `x-request-id`, in the log, and in the reply if something unforeseen happens. */
   readonly id: string;
   readonly method: string;
@@ -10,7 +11,8 @@ export interface Request {
   readonly path: string;
   /** What follows the `?`, as sent. */
   readonly query: string;
-  header(name: string): string | undefined;
+  /** Where it came from, over TCP. */
+  readonly address?: string | undefined;
   /** The whole body. Throws `body_too_large` above `limit` bytes. */
   body(limit: number): Promise<Buffer>;
   /** Whether the client has left without waiting for the reply. */
@@ -23,6 +25,8 @@ export interface Reply {
   readonly status: number;
   readonly headers: Headers;
   readonly body: string | EventSource;
+  /** For a stream: rejects when it would not be granted any more. */
+  readonly recheck?: () => Promise<void>;
 }
 
 /** Where a stream's events go: one client's connection. */

@@ -1,6 +1,7 @@
 // From node's IncomingMessage to a Request.
 import type { IncomingMessage } from "node:http";
 import { ZeusdError } from "../contract/errors.ts";
+import type { Peer } from "../access/actor.ts";
 import type { Request } from "./message.ts";
 import { parseTarget } from "./target.ts";
 
@@ -33,18 +34,24 @@ export class IncomingRequest implements Request {
   readonly method: string;
   readonly path: string;
   readonly query: string;
+  readonly peer: Peer | undefined;
   readonly #incoming: IncomingMessage;
   readonly #room: BodyRoom;
 
-  constructor(incoming: IncomingMessage, id: string, arrivedMs: number, room: BodyRoom) {
+  constructor(incoming: IncomingMessage, id: string, arrivedMs: number, room: BodyRoom, peer: Peer | undefined) {
     const { path, query } = parseTarget(incoming.url ?? "/");
     this.#incoming = incoming;
     this.#room = room;
     this.id = id;
+    this.peer = peer;
     this.arrivedMs = arrivedMs;
     this.method = incoming.method ?? "GET";
     this.path = path;
     this.query = query;
+  }
+
+  get address(): string | undefined {
+    return this.#incoming.socket.remoteAddress;
   }
 
   header(name: string): string | undefined {

@@ -1,8 +1,8 @@
 // From method and path to a row of the table and the wire that carries it. Built once; the path is decoded already.
 import { allOperations, type Row } from "../contract/operations.ts";
 import type { Guard } from "../access/guard.ts";
-import type { Claims } from "../access/token.ts";
-import type { Reply } from "./message.ts";
+import type { Actor } from "../access/actor.ts";
+import type { Reply, Request } from "./message.ts";
 import type { Wire } from "./wire/wire.ts";
 
 interface Guarded {
@@ -22,7 +22,7 @@ interface OperationRoute extends Guarded {
 export interface DaemonRoute extends Guarded {
   readonly kind: "daemon";
   readonly path: string;
-  answer(claims: Claims | undefined): Reply;
+  answer(actor: Actor, request: Request): Reply | Promise<Reply>;
 }
 
 /** A path that reaches no row. It passes the guard of the group whose prefix it has before it gets its 404. */
@@ -69,5 +69,5 @@ function unknownGuard(path: string): Guard {
   if (path.startsWith("/gpu/set_") || path.startsWith("/gpu/reset_")) return "gpu-control";
   if (path.startsWith("/gpu/")) return "gpu-read";
   if (path.startsWith("/cpu/")) return "cpu-read";
-  return path.startsWith("/auth/") ? "auth" : "token";
+  return path.startsWith("/auth/") ? "self" : "token";
 }

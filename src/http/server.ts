@@ -2,12 +2,13 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Clock } from "../contract/clock.ts";
-import { ZeusdError } from "../contract/errors.ts";
+import { messageOf, ZeusdError } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
-import { Connection, refuseConnection } from "./connection.ts";
+import { Connection, refuseConnection, type HeldPeer } from "./connection.ts";
 import { createDateHeader } from "./date-header.ts";
 import type { Handler } from "./handle.ts";
 import { emptyReply, type EventSource, type Reply, type Request } from "./message.ts";
+import type { createOriginGuard } from "./origin.ts";
 import type { NextRequestId } from "./request-id.ts";
 import { BodyRoom, IncomingRequest } from "./request.ts";
 
@@ -18,6 +19,9 @@ export interface HttpServerParts {
   readonly nextRequestId: NextRequestId;
   readonly maxConnections: number;
   readonly maxStreams: number;
+  /** Who has connected, by the descriptor of a connection; absent over TCP. Throws if they have gone. */
+  readonly readPeer?: ((descriptor: number) => HeldPeer) | undefined;
+  readonly originGuard: ReturnType<typeof createOriginGuard>;
 }
 
 /** Largest head and longest target in bytes, most headers: the original's limits. */
@@ -42,7 +46,7 @@ export class HttpServer {
   readonly #parts: HttpServerParts;
   readonly #date: () => string;
   readonly #connections = new Map<Socket, Connection>();
-  readonly #streams = new Set<ServerResponse>();
+  readonly #streams = new Map<ServerResponse, Stream>();
   readonly #bodies = new BodyRoom();
   #stopping = false;
 
@@ -83,6 +87,11 @@ export class HttpServer {
     return closed;
   }
 
+  /** Ends the streams that would not be granted any more. */
+  async recheckStreams(): Promise<void> {
+    await Promise.all([...this.#streams.values()].map(({ recheck, end }) => recheck().catch(end)));
+  }
+
   /** Cuts every connection. */
   cut(): void {
     this.#stopping = true;
@@ -91,11 +100,22 @@ export class HttpServer {
   }
 
   #admit(socket: Socket): void {
-    this.#connections.set(socket, new Connection(socket));
+    this.#connections.set(socket, new Connection(socket, this.#peerOf(socket)));
     socket.once("close", () => this.#connections.delete(socket));
     const excess = this.#connections.size - this.#parts.maxConnections;
     if (excess > mostLingering) socket.destroy();
     else if (excess > 0) refuseConnection(socket, this.#parts.nextRequestId());
+  }
+
+  /** Absent as well if it cannot be told: then the policy is what says no, if there is one. */
+  #peerOf(socket: Socket): HeldPeer | undefined {
+    const { readPeer, log } = this.#parts;
+    try {
+      return readPeer?.(descriptorOf(socket));
+    } catch (error) {
+      log.debug(`Nobody can tell whose a connection is: ${messageOf(error)}`);
+      return undefined;
+    }
   }
 
   #refuseBroken(socket: Socket, status: number | undefined): void {
@@ -106,7 +126,8 @@ export class HttpServer {
     const connection = this.#connections.get(incoming.socket);
     if (!connection?.begin(response)) return;
     const id = this.#parts.nextRequestId();
-    const request = new IncomingRequest(incoming, id, this.#parts.clock.monotonicMs(), this.#bodies);
+    const arrivedMs = this.#parts.clock.monotonicMs();
+    const request = new IncomingRequest(incoming, id, arrivedMs, this.#bodies, connection.peer);
     const refused = this.#refusal(incoming, request);
     const reply = refused ?? (await this.#parts.handler.handle(request));
     if (response.destroyed || incoming.socket.destroyed) return;
@@ -120,7 +141,7 @@ export class HttpServer {
   }
 
   /** What is refused before anyone looks at the path. */
-  #refusal({ httpVersion, rawHeaders, url = "" }: IncomingMessage, request: Request): Reply | undefined {
+  #refusal({ httpVersion, rawHeaders, url = "", socket }: IncomingMessage, request: Request): Reply | undefined {
     if (this.#stopping) {
       return this.#parts.handler.refuse(request, new ZeusdError("stopping", "The daemon is stopping."));
     }
@@ -128,8 +149,11 @@ export class HttpServer {
     if (url.length > maxTargetLength) return emptyReply(400);
     if (httpVersion !== "1.1" && httpVersion !== "1.0") return emptyReply(400);
     // Of another encoding nobody knows where the body ends: it must not run anything.
-    const encoding = hasHeader(rawHeaders, "transfer-encoding") ? request.header("transfer-encoding") : undefined;
-    return encoding === undefined || encoding.toLowerCase() === "chunked" ? undefined : emptyReply(400);
+    const encoding = headerOf(rawHeaders, "transfer-encoding") && request.header("transfer-encoding");
+    if (encoding !== undefined && encoding.toLowerCase() !== "chunked") return emptyReply(400);
+    const [host, origin] = [headerOf(rawHeaders, "host"), headerOf(rawHeaders, "origin")];
+    const foreign = this.#parts.originGuard({ host, origin, localAddress: socket.localAddress });
+    return foreign && this.#parts.handler.refuse(request, foreign);
   }
 
   #send(response: ServerResponse, reply: Reply, body: string, id: string): void {
@@ -151,20 +175,21 @@ export class HttpServer {
   }
 
   #stream(connection: Connection, response: ServerResponse, reply: Reply, source: EventSource, id: string): void {
-    this.#streams.add(response);
     // HTTP/1.0 knows no chunks: there the end of the connection is the end of the stream.
     const chunked = response.req.httpVersionMinor > 0 ? ["transfer-encoding", "chunked"] : [];
     response.writeHead(reply.status, [...this.#head(response, reply, id), ...chunked]);
     response.flushHeaders();
     const stream = source.open({ send: (text) => response.write(text) && !response.writableNeedDrain });
     response.on("drain", () => stream.drained());
-    connection.holdStream(() => {
+    const end = (): void => {
       this.#streams.delete(response);
       stream.close();
       // A client that does not read would not read the end either.
       if (response.writableNeedDrain) response.destroy();
       else response.end();
-    });
+    };
+    this.#streams.set(response, { recheck: reply.recheck ?? (async () => {}), end });
+    connection.holdStream(end);
   }
 
   /** Keep-alive is implicit in HTTP/1.1, and the original does not say it; to 1.0 clients it must be said. */
@@ -176,13 +201,25 @@ export class HttpServer {
   }
 }
 
-/** Looks without making a record of all headers, which nearly no request needs. */
-function hasHeader(rawHeaders: readonly string[], name: string): boolean {
+/** A stream that is open. */
+interface Stream {
+  readonly recheck: () => Promise<void>;
+  readonly end: () => void;
+}
+
+/** Node has no public way to it. */
+function descriptorOf(socket: Socket): number {
+  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
+  return handle?.fd ?? -1;
+}
+
+/** The first header of a name. Looks without making a record of all headers, which nearly no request needs. */
+function headerOf(rawHeaders: readonly string[], name: string): string | undefined {
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const sent = rawHeaders[index];
-    if (sent?.length === name.length && sent.toLowerCase() === name) return true;
+    if (sent?.length === name.length && sent.toLowerCase() === name) return rawHeaders[index + 1];
   }
-  return false;
+  return undefined;
 }
 
 function brokenStatus({ code }: NodeJS.ErrnoException): number | undefined {

@@ -1,4 +1,5 @@
 // The only import of koffi: its settings have to be made before the first library is loaded, by whomever that is.
+import { getSystemErrorMap } from "node:util";
 import koffi, { type LibraryHandle } from "koffi";
 
 /**
@@ -21,4 +22,15 @@ export function watchReadable(descriptor: number, readable: () => void): object 
   const watch = koffi.node.poll(descriptor, { readable: true }, readable);
   watch.unref();
   return watch;
+}
+
+/** What the last call of a C function left in errno. To be read before any other call. */
+export function lastErrno(): number {
+  return koffi.errno();
+}
+
+/** An error like Node's own, with `code` and a negative `errno`: `EAGAIN: resource temporarily unavailable, send`. */
+export function systemError(errno: number, call: string): NodeJS.ErrnoException {
+  const [code, words] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, "unknown error"];
+  return Object.assign(new Error(`${code}: ${words}, ${call}`), { errno: -errno, code, syscall: call });
 }

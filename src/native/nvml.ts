@@ -17,6 +17,7 @@ const parameters = {
   nvmlDeviceGetPersistenceMode: `${device}, _Out_ unsigned int *mode`,
   nvmlDeviceSetPowerManagementLimit: `${device}, unsigned int limit_mw`,
   nvmlDeviceGetPowerManagementLimit: `${device}, _Out_ unsigned int *limit_mw`,
+  nvmlDeviceGetEnforcedPowerLimit: `${device}, _Out_ unsigned int *limit_mw`,
   nvmlDeviceGetPowerManagementLimitConstraints: `${device}, _Out_ unsigned int *min_mw, _Out_ unsigned int *max_mw`,
   nvmlDeviceSetGpuLockedClocks: `${device}, unsigned int min_mhz, unsigned int max_mhz`,
   nvmlDeviceResetGpuLockedClocks: device,

@@ -2,6 +2,7 @@
 import { createHmac } from "node:crypto";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { nothingRevoked, parseRevocations, type Revocations } from "../../src/access/revocations.ts";
 import { createTokenVerifier, issueToken, type Claims } from "../../src/access/token.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import { createFakeClock } from "../fake-clock.ts";
@@ -43,24 +44,57 @@ describe("a token", () => {
   });
 
   it("is verified to what it was issued with", async () => {
-    const claims = fc.record({ sub: fc.string(), scopes: fc.array(fc.string()) });
+    const optional = { exp: fc.nat().map((ahead) => 2 ** 40 + ahead), iat: fc.nat(), jti: fc.string() };
+    const claims = fc.record(
+      { sub: fc.string(), scopes: fc.array(fc.string()), ...optional },
+      { requiredKeys: ["sub", "scopes"] },
+    );
     const survives = fc.asyncProperty(claims, async (given) => {
       expect(await verdict(await issueToken(key, given))).toEqual(given);
     });
     await fc.assert(survives);
   });
 
-  it("with one character changed is refused, unless it still spells the same bytes", async () => {
+  it("says when it was issued and its id after what the original says", async () => {
+    const claims = { sub: "a", scopes: ["gpu-read"], exp: 2e9, iat: 17, jti: "x" };
+    const [, said = ""] = (await issueToken(key, claims)).split(".");
+    expect(Buffer.from(said, "base64url").toString()).toBe(
+      '{"sub":"a","scopes":["gpu-read"],"exp":2000000000,"iat":17,"jti":"x"}',
+    );
+  });
+
+  it("with one character changed is refused, also if it still spells the same bytes", async () => {
     const token = await issueToken(key, { sub: "alice", scopes: ["gpu-control"] });
-    for (let at = 0; at < token.length - 1; at += 1) {
+    for (let at = 0; at < token.length; at += 1) {
       const changed = token.slice(0, at) + (token[at] === "A" ? "B" : "A") + token.slice(at + 1);
       expect(await verdict(changed)).toMatch(/^Invalid token: /);
     }
   });
 
   it("may have unknown scopes and claims, and a null for what is absent (13.2 #13)", async () => {
-    const claims = { sub: "a", scopes: ["gpu-read", "gpu-fly"], exp: null, aud: null, iss: "x", jti: "1", nbf: 9e12 };
+    const claims = { sub: "a", scopes: ["gpu-read", "gpu-fly"], exp: null, aud: null, iss: "x", nbf: 9e12 };
     expect(await verdict(sign(header, claims))).toEqual({ sub: "a", scopes: ["gpu-read", "gpu-fly"] });
+  });
+
+  it.each([
+    { iat: "x" },
+    { iat: -1 },
+    { iat: 1.5 },
+    { iat: null },
+    { iat: 1_700_000_000_000 },
+    { jti: 1 },
+    { jti: null },
+    { iat: [], jti: {} },
+  ])("of another program with %j is taken, since the original takes it, as one that does not say", async (odd) => {
+    expect(await verdict(sign(header, { sub: "a", scopes: [], ...odd }))).toEqual({ sub: "a", scopes: [] });
+  });
+
+  it("has one spelling: what is left over in its last letter is 0, as in the original's", async () => {
+    const token = await issueToken(key, { sub: "alice", scopes: [] });
+    const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const taken = await Promise.all([...letters].map((letter) => verdict(token.slice(0, -1) + letter)));
+    expect(taken.filter((outcome) => typeof outcome === "object")).toHaveLength(1);
+    expect(new Set(taken)).toContain("Invalid token: InvalidSignature");
   });
 
   it.each([
@@ -142,4 +176,63 @@ describe("a token", () => {
       );
     },
   );
+});
+
+describe("a revoked token", () => {
+  const claims = { sub: "eve", scopes: [], exp: 2_000_000_000, jti: "1" };
+  const authorization = `Bearer ${sign(header, claims)}`;
+  const revokedText = "Token has been revoked.";
+
+  /** A verifier, and the revocations that are in force, which a test can exchange. */
+  function createSubject(first: Revocations, clock = createFakeClock()) {
+    const inForce = { now: first };
+    const verifier = createTokenVerifier(key, clock, () => inForce.now);
+    return { inForce, clock, verify: async () => verifier.verify(authorization) };
+  }
+
+  it("is refused with 401", async () => {
+    const { verify } = createSubject(parseRevocations("jti 1"));
+    await expect(verify()).rejects.toMatchObject({ code: "unauthenticated", status: 401, message: revokedText });
+    await expect(verify()).rejects.toThrow(revokedText);
+  });
+
+  it("is refused from the moment on at which it is revoked, also when it was known before, and taken again after it", async () => {
+    const { verify, inForce } = createSubject(nothingRevoked);
+    expect(await verify()).toEqual(claims);
+    inForce.now = parseRevocations("jti 1");
+    await expect(verify()).rejects.toThrow(revokedText);
+    await expect(verify()).rejects.toThrow(revokedText);
+    inForce.now = parseRevocations("jti 2");
+    expect(await verify()).toEqual(claims);
+  });
+
+  it("is refused if it is revoked while it is checked, and taken if that is called off meanwhile", async () => {
+    const { verify, inForce } = createSubject(nothingRevoked);
+    const checking = [verify(), verify()];
+    inForce.now = parseRevocations("jti 1");
+    for (const outcome of await Promise.allSettled(checking))
+      expect(outcome).toMatchObject({ reason: { message: revokedText } });
+    const again = verify();
+    inForce.now = nothingRevoked;
+    expect(await again).toEqual(claims);
+  });
+
+  it("is told only to whoever brings one that is good otherwise: a wrong or expired one is refused for that", async () => {
+    const { verify, clock } = createSubject(parseRevocations("jti 1"), createFakeClock(2_000_000_000_000));
+    await expect(verify()).rejects.toThrow(revokedText);
+    await clock.advance(61_000);
+    await expect(verify()).rejects.toThrow("Token has expired.");
+    const verifier = createTokenVerifier(key, clock, () => parseRevocations("jti 1"));
+    await expect((async () => verifier.verify(`${authorization.slice(0, -4)}AAAA`))()).rejects.toThrow("Invalid token");
+  });
+
+  it("is looked up once for each set of revocations, not for each request", async () => {
+    const asked: string[] = [];
+    const counting = (name: string): Revocations => ({ includes: () => asked.push(name) < 0 });
+    const { verify, inForce } = createSubject(counting("first"));
+    for (let request = 0; request < 3; request += 1) await verify();
+    inForce.now = counting("second");
+    for (let request = 0; request < 3; request += 1) await verify();
+    expect(asked).toEqual(["first", "second"]);
+  });
 });

@@ -99,6 +99,14 @@ export function describeGpu(name: string, makeSubject: () => GpuSubject | Promis
       expect(await subject.gpu.getPowerLimit?.({})).toEqual(before);
     });
 
+    it("enforces the power limit that is set", async () => {
+      const { min_power_limit_mw, max_power_limit_mw } = await constraints(subject.gpu);
+      for (const power_limit_mw of [max_power_limit_mw, min_power_limit_mw]) {
+        await subject.gpu.setPowerLimit?.({ power_limit_mw });
+        expect(await subject.gpu.getEnforcedPowerLimit?.({})).toEqual({ power_limit_mw });
+      }
+    });
+
     it("draws more than nothing, and not much more than its highest power limit", async () => {
       const { max_power_limit_mw } = await constraints(subject.gpu);
       const power = await subject.gpu.getPower?.({});

@@ -27,6 +27,15 @@ describe("a GPU that NVML drives", () => {
     expect(await other.getPower?.({})).toEqual({ power_mw: 50_001 });
   });
 
+  it("tells a lower power limit as the one in force than the one that is set, if the driver enforces one", async () => {
+    const { backend, stub } = createSubject();
+    const [one, other] = [await openGpu(backend, 0), await openGpu(backend, 1)];
+    stub.fail("nvmlDeviceGetEnforcedPowerLimit@0=value:250000");
+    expect(await one.getEnforcedPowerLimit?.({})).toEqual({ power_limit_mw: 250_000 });
+    expect(await one.getPowerLimit?.({})).toEqual({ power_limit_mw: 300_000 });
+    expect(await other.getEnforcedPowerLimit?.({})).toEqual({ power_limit_mw: 300_000 });
+  });
+
   it("hands the driver exactly what was asked", async () => {
     const { backend, stub } = createSubject();
     const gpu = await openGpu(backend, 1);

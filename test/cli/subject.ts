@@ -34,6 +34,8 @@ export async function run(argv: readonly string[], { env = {}, programs }: RunOp
         started.config = config;
       },
       async issueToken() {},
+      async checkPolicy() {},
+      explainPolicy: async () => true,
       ...programs?.(stdout),
     },
   });

@@ -1,4 +1,4 @@
-// `zeusd token issue`: tokens that any daemon of 0.4 and later takes, byte for byte.
+// `zeusd token issue`: tokens that any daemon of 0.4 and later takes, and what is said about them.
 import { createHmac } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { expect, it, onTestFinished } from "vitest";
 import { issue } from "../../src/cli/token-options.ts";
 import { systemClock } from "../../src/contract/clock.ts";
+import { apiGroups, rights } from "../../src/contract/operations.ts";
 import { run, usageError, type Outcome } from "./subject.ts";
 
 const key = "0123456789abcdef0123456789abcde\n";
@@ -19,31 +20,39 @@ function createKey(text = key): string {
   return join(folder, "key");
 }
 
-/** Issues at a fixed moment. */
-function issueWith(argv: readonly string[], path = createKey()): Promise<Outcome> {
+/** Issues at a fixed moment, and prints as main.ts does. */
+async function issueWith(argv: readonly string[], path = createKey()): Promise<Outcome> {
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
-  return run(["token", "issue", "--signing-key-path", path, ...argv], {
+  const notes: string[] = [];
+  const outcome = await run(["token", "issue", "--signing-key-path", path, ...argv], {
     programs: (stdout) => ({
       async issueToken(flags) {
-        stdout(`${await issue(flags, { ...systemClock, epochMs: () => now_ms }, quiet)}\n`);
+        const { token, note } = await issue(flags, { ...systemClock, epochMs: () => now_ms }, quiet);
+        stdout(`${token}\n`);
+        notes.push(`${note}\n`);
       },
     }),
   });
+  return { ...outcome, stderr: outcome.stderr + notes.join("") };
 }
 
 interface Parts {
   readonly header: string;
+  /** Without when it was issued and its id, which must be there, and in the note on stderr. */
   readonly claims: string;
+  readonly jti: string;
 }
 
 /** What a token says, as text. Its signature must be right. */
 async function issued(...argv: readonly string[]): Promise<Parts> {
   const { code, stdout, stderr } = await issueWith(argv);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  expect(code).toBe(0);
   const [, signed = "", signature = ""] = /^([\w-]+\.[\w-]+)\.([\w-]+)\n$/.exec(stdout) ?? [];
   expect(signature).toBe(createHmac("sha256", key).update(signed).digest("base64url"));
   const [header = "", claims = ""] = signed.split(".").map((part) => Buffer.from(part, "base64url").toString("utf8"));
-  return { header, claims };
+  const [own = "", jti = ""] = new RegExp(`,"iat":${now_s},"jti":"([0-9a-f]{32})"}$`).exec(claims) ?? [];
+  expect(stderr).toBe(`To revoke this token, write the line 'jti ${jti}' to the daemon's --revoked-tokens file.\n`);
+  return { header, claims: `${claims.slice(0, -own.length)}}`, jti };
 }
 
 async function expiryOf(expires: string): Promise<unknown> {
@@ -51,8 +60,8 @@ async function expiryOf(expires: string): Promise<unknown> {
   return (JSON.parse(claims) as { readonly exp?: number }).exp;
 }
 
-it("prints a token with exactly the header and the claims of the original, in its order", async () => {
-  expect(await issued("--user", "me", "--scope", "gpu-read,cpu-read", "--expires", "1h")).toEqual({
+it("prints a token with the header and the claims of the original, in its order, before its time of issue and its id", async () => {
+  expect(await issued("--user", "me", "--scope", "gpu-read,cpu-read", "--expires", "1h")).toMatchObject({
     header: '{"typ":"JWT","alg":"HS256"}',
     claims: `{"sub":"me","scopes":["gpu-read","cpu-read"],"exp":${now_s + 3600}}`,
   });
@@ -62,6 +71,45 @@ it("leaves exp out of a token that never expires", async () => {
   expect((await issued("--user", "me", "--scope", "gpu-read", "--expires", "never")).claims).toBe(
     '{"sub":"me","scopes":["gpu-read"]}',
   );
+});
+
+it("gives each token an id of its own", async () => {
+  const ids = await Promise.all(
+    Array.from({ length: 20 }, async () => (await issued("--user", "me", "--expires", "never")).jti),
+  );
+  expect(new Set(ids).size).toBe(20);
+});
+
+it("takes every API group and every operation for a scope, alone and in a list", async () => {
+  const names = [...rights.keys()];
+  expect(names).toEqual(expect.arrayContaining([...apiGroups, "set_power_limit", "gpu/get_power", "cpu/get_power"]));
+  const scopesOf = async (...argv: readonly string[]): Promise<unknown> =>
+    (JSON.parse((await issued("--user", "me", "--expires", "never", ...argv)).claims) as { scopes: unknown }).scopes;
+  for (const name of names) expect(await scopesOf("--scope", name)).toEqual([name]);
+  expect(await scopesOf("--scope", names.join(","))).toEqual(names);
+  expect(await scopesOf("--scope", "set_power_limit,gpu/get_power", "--scope=cpu-read")).toEqual([
+    "set_power_limit",
+    "gpu/get_power",
+    "cpu-read",
+  ]);
+});
+
+it.each(["gpu-write", "GPU-READ", "", "get_power ", "gpu/get_powers", "gpu/gpu-read", "/get_power", "toString"])(
+  "says of the scope %j that it is none, and which there are, in one sentence that can be read",
+  async (name) => {
+    const outcome = await issueWith(["--user", "me", "--expires", "1h", `--scope=gpu-read,${name}`]);
+    expect(outcome).toEqual(usageError(/^error: [^\n]{1,320}\n$/));
+    expect(outcome.stderr).toContain(`'${name}' is no scope`);
+    for (const allowed of [...apiGroups, "set_power_limit", "token issue --help"])
+      expect(outcome.stderr).toContain(allowed);
+  },
+);
+
+it("lists all scopes in its help, on lines that fit a terminal, and says what the original makes of those that it does not know", async () => {
+  const { stdout } = await run(["token", "issue", "--help"]);
+  for (const name of rights.keys()) if (!name.includes("/")) expect(stdout).toContain(name);
+  expect(stdout).toMatch(/original daemon, up to 0\.5,[^]* refuses a token as\s+a whole/);
+  for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
 });
 
 it("takes an empty user, and a list of scopes that is empty", async () => {

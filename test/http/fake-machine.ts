@@ -30,6 +30,7 @@ const gpuAnswers = (id: number): Readonly<Record<string, Values>> => ({
   getCumulativeEnergy: { energy_mj: 1_000_000 * (id + 1) },
   getPower: { power_mw: 50_000 + id },
   getPowerLimit: { power_limit_mw: 300_000 },
+  getEnforcedPowerLimit: { power_limit_mw: 300_000 },
   getPowerLimitConstraints: { min_power_limit_mw: 100_000, max_power_limit_mw: 400_000 },
   getPersistenceMode: { enabled: false },
 });

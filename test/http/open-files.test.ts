@@ -7,17 +7,18 @@ const limits = (soft: string): string =>
   `Limit  Soft Limit  Hard Limit  Units\nMax open files            ${soft}                 4096                 files\n`;
 
 it.each([
-  ["1024", 500, 500],
-  ["1024", 896, 896],
-  ["1024", 4096, 896],
-  ["64", 4096, 1],
-  ["unlimited", 4096, 4096],
-])("of a limit of %s, where %i are wanted, %i are served", (soft, wanted, served) => {
+  ["1024", 500, 1, 500],
+  ["1024", 896, 1, 896],
+  ["1024", 4096, 1, 896],
+  ["1024", 4096, 2, 448],
+  ["64", 4096, 1, 1],
+  ["unlimited", 4096, 2, 4096],
+])("of a limit of %s, where %i are wanted with %i files each, %i are served", (soft, wanted, each, served) => {
   const log = createQuietLog();
-  expect(fitting(wanted, limits(soft), log)).toBe(served);
+  expect(fitting(wanted, each, limits(soft), log)).toBe(served);
   expect(log.lines.filter((line) => line.startsWith("warn"))).toHaveLength(served < wanted ? 1 : 0);
 });
 
 it("where the limit cannot be read, all are served that are wanted", () => {
-  expect(fitting(4096, "", createQuietLog())).toBe(4096);
+  expect(fitting(4096, 1, "", createQuietLog())).toBe(4096);
 });

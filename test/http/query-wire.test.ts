@@ -18,6 +18,7 @@ describe.each(transports)("the query wire %s", (transport) => {
     const golden = {
       get_cumulative_energy: { 0: { energy_mj: 1_000_000 }, 1: { energy_mj: 2_000_000 } },
       get_power_limit: { 0: { power_limit_mw: 300_000 }, 1: { power_limit_mw: 300_000 } },
+      get_enforced_power_limit: { 0: { power_limit_mw: 300_000 }, 1: { power_limit_mw: 300_000 } },
       get_power_limit_constraints: {
         0: { min_power_limit_mw: 100_000, max_power_limit_mw: 400_000 },
         1: { min_power_limit_mw: 100_000, max_power_limit_mw: 400_000 },

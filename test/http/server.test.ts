@@ -28,6 +28,7 @@ async function serve(handle: (path: string) => Promise<Reply>): Promise<Served> 
     nextRequestId: createRequestIds(),
     maxConnections: 10,
     maxStreams: 10,
+    originGuard: () => undefined,
   });
   await new Promise<void>((resolve) => http.server.listen(path, resolve));
   onTestFinished(async () => {

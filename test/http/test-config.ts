@@ -9,6 +9,8 @@ export function testConfig(over: Partial<Config>): Config {
     allowUnprivileged: true,
     allowShortSigningKey: false,
     allowUnauthenticatedTcp: false,
+    allowedOrigins: [],
+    auditRequired: false,
     gpuBackend: "auto",
     sim: "2xh100",
     gpuPowerPollHz: 100,

@@ -111,6 +111,7 @@ const uses: Readonly<Record<NvmlSymbol, Use>> = {
   nvmlDeviceGetPersistenceMode: ["GET /gpu/get_persistence_mode?"],
   nvmlDeviceSetPowerManagementLimit: ["POST /gpu/set_power_limit?power_limit_mw=200000"],
   nvmlDeviceGetPowerManagementLimit: ["GET /gpu/get_power_limit?"],
+  nvmlDeviceGetEnforcedPowerLimit: ["GET /gpu/get_enforced_power_limit?"],
   nvmlDeviceGetPowerManagementLimitConstraints: ["GET /gpu/get_power_limit_constraints?"],
   nvmlDeviceSetGpuLockedClocks: [`POST /gpu/set_gpu_locked_clocks?${clocks}`],
   nvmlDeviceResetGpuLockedClocks: ["POST /gpu/reset_gpu_locked_clocks?"],

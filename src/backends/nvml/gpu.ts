@@ -54,6 +54,9 @@ function callsOf(nvml: Nvml, handle: Handle): GpuCalls {
     }),
     getPower: async () => ({ power_mw: await readPower() }),
     getPowerLimit: async () => ({ power_limit_mw: await nvml.number("nvmlDeviceGetPowerManagementLimit", handle) }),
+    getEnforcedPowerLimit: async () => ({
+      power_limit_mw: await nvml.number("nvmlDeviceGetEnforcedPowerLimit", handle),
+    }),
     getPowerLimitConstraints: () => getPowerLimitConstraints(nvml, handle),
     getPersistenceMode: () => getPersistenceMode(nvml, handle),
   };

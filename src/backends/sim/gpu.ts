@@ -54,6 +54,7 @@ function driverCalls(card: Card, now: () => number, load: Load): Omit<GpuCalls, 
       change({ power_limit_mw });
     },
     getPowerLimit: async () => ({ power_limit_mw: settings.power_limit_mw }),
+    getEnforcedPowerLimit: async () => ({ power_limit_mw: settings.power_limit_mw }),
     getPowerLimitConstraints: async () => ({ min_power_limit_mw: min * 1000, max_power_limit_mw: max * 1000 }),
     setGpuLockedClocks: async ({ min_clock_mhz, max_clock_mhz }) => {
       refuseInvalid(min_clock_mhz > max_clock_mhz || max_clock_mhz === 0);

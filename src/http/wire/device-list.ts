@@ -1,10 +1,10 @@
 // The list of devices in a query: ids, and for GPUs also UUIDs and PCI addresses, separated by commas.
+import { isGpuName } from "../../contract/device-name.ts";
 import { ZeusdError } from "../../contract/errors.ts";
 import type { DeviceKind } from "../../contract/operations.ts";
 import { excerpt } from "./excerpt.ts";
 
 const largestId = 2n ** 64n - 1n;
-const gpuName = /^(gpu-[0-9a-f-]{1,100}|([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/i;
 
 /** Throws `bad_request` for an empty list, an empty part, and a part that can name no device. */
 export function parseDeviceList(list: string, device: DeviceKind, parameter: string): readonly (number | string)[] {
@@ -17,7 +17,7 @@ export function parseDeviceList(list: string, device: DeviceKind, parameter: str
     if (part === "") throw new ZeusdError("bad_request", `${parameter} contains an empty ${kind} index`);
     const id = parseId(part);
     if (id !== undefined) return id;
-    if (device === "gpu" && gpuName.test(part)) return part;
+    if (device === "gpu" && isGpuName(part)) return part;
     throw new ZeusdError("bad_request", `Invalid ${kind} index: ${excerpt(part)}`);
   });
 }

@@ -13,26 +13,31 @@ import { checkRange, refusalHeaders, type Wire } from "./wire.ts";
 
 export function createQueryWire(clock: Clock): Wire {
   const decoders: ReadonlyMap<Row, (query: string) => Command> = new Map(
-    allOperations.map((row) => [row, remembered((query) => decode(row, query))]),
+    allOperations.map((row) => [row, remembered((query) => decodeQuery(row, query))]),
   );
   return {
     decode(row, { query }) {
-      const decodeQuery = decoders.get(row);
-      if (!decodeQuery) throw new ZeusdError("internal", `The query wire has no ${row.name}`);
-      return decodeQuery(query);
+      const decoder = decoders.get(row);
+      if (!decoder) throw new ZeusdError("internal", `The query wire has no ${row.name}`);
+      return decoder(query);
     },
     reply: (row, results) => reply(row, results, clock),
     refuse,
   };
 }
 
+/** Known to every write, and not named by refusals, whose text is the original's. */
+const dryRunName = "dry_run";
+
 /** The parameter that names a command's devices. */
 const idsName = { gpu: "gpu_ids", cpu: "cpu_ids" } as const satisfies Record<DeviceKind, string>;
 
-function decode(row: Row, query: string): Command {
+/** Throws `bad_request` at the first thing that is wrong, from left to right. */
+export function decodeQuery(row: Row, query: string): Command {
   const ids = idsName[row.device];
   const known = [ids, ...Object.keys(row.parameters), ...(row.kind === "write" ? ["block"] : [])];
   const given = decodePairs(query, known, row);
+  const dryRun = given.get(dryRunName) === true;
   for (const name of known) {
     if (given.has(name) || (name === ids && row.kind !== "write")) continue;
     throw unreadable(`missing field \`${name}\``);
@@ -42,8 +47,8 @@ function decode(row: Row, query: string): Command {
   for (const name in row.parameters) parameters[name] = given.get(name) as Value;
   checkRange(row, parameters);
   const block = given.get("block") !== false;
-  if (typeof list !== "string") return { row, parameters, block };
-  return { row, devices: parseDeviceList(list, row.device, ids), parameters, block };
+  const asked = { row, parameters, block, ...(dryRun ? { dryRun } : {}) };
+  return typeof list === "string" ? { ...asked, devices: parseDeviceList(list, row.device, ids) } : asked;
 }
 
 /** The pairs of a query string, left to right: the first bad one is what the refusal is about. */
@@ -53,10 +58,11 @@ function decodePairs(query: string, known: readonly string[], row: Row): Readonl
     if (pair === "") continue;
     const equals = pair.indexOf("=");
     const name = decodeText(equals < 0 ? pair : pair.slice(0, equals));
-    if (!known.includes(name)) throw unreadable(`unknown field \`${excerpt(name)}\`, expected ${listOf(known)}`);
+    if (!known.includes(name) && !(name === dryRunName && row.kind === "write"))
+      throw unreadable(`unknown field \`${excerpt(name)}\`, expected ${listOf(known)}`);
     if (given.has(name)) throw unreadable(`duplicate field \`${name}\``);
     const text = equals < 0 ? "" : decodeText(pair.slice(equals + 1));
-    const field = name === "block" ? booleanField : row.parameters[name];
+    const field = name === "block" || name === dryRunName ? booleanField : row.parameters[name];
     given.set(name, field ? decodeValue(text, field) : text);
   }
   return given;

@@ -1,0 +1,193 @@
+// The policy file: from TOML to rules that hold numbers. Names are looked up here, once, and never for a request.
+import { isGpuName } from "../contract/device-name.ts";
+import { messageOf } from "../contract/errors.ts";
+import { quantities } from "../contract/field.ts";
+import { apiGroups, rights } from "../contract/operations.ts";
+import { glob } from "./glob.ts";
+import type { Bound, Bounds, Pattern, Policy, Rate, Rule, Who } from "./policy.ts";
+import { parseDocument, type Document } from "./toml.ts";
+import { Section, type Problem } from "./section.ts";
+
+/** Looks up names of users and groups. Rejects, with one sentence, when that takes too long or cannot be done. */
+export interface Names {
+  user(name: string): Promise<{ readonly uid: number } | undefined>;
+  group(name: string): Promise<number | undefined>;
+}
+
+/** What is wrong with a policy file, all of it. */
+export class PolicyError extends Error {
+  override readonly name = "PolicyError";
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[], options?: ErrorOptions) {
+    super(problems.map(describeProblem).join("; "), options);
+    this.problems = problems;
+  }
+}
+
+/** For example `line 12, rule.rate.burst: it must be a whole number from 1 to 1000000`. */
+export function describeProblem({ line, key, text }: Problem): string {
+  return key === "" ? `line ${line}: ${text}` : `line ${line}, ${key}: ${text}`;
+}
+
+/** Throws a PolicyError with everything that is wrong. */
+export async function readPolicy(text: string, names: Names): Promise<Policy> {
+  const document = parse(text);
+  const problems: Problem[] = [];
+  const root = new Section(document, problems);
+  const drafts = root.tables("rule").map((section) => readRule(section));
+  root.refuseOthers();
+  if (drafts.length === 0 && problems.length === 0)
+    root.problem("rule", "there is no [[rule]], so nobody could do anything");
+  refuseTwins(drafts);
+  const rules = await Promise.all(drafts.map((draft) => resolve(draft, names)));
+  if (problems.length > 0) throw new PolicyError(problems.toSorted((one, other) => one.line - other.line));
+  return { rules };
+}
+
+function parse(text: string): Document {
+  try {
+    return parseDocument(text);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    const line = "lineNumber" in error ? Number(error.lineNumber) : 1;
+    throw new PolicyError([{ line, key: "", text: error.message }], { cause: error });
+  }
+}
+
+/** A rule whose names are not looked up yet. */
+interface Draft {
+  readonly section: Section;
+  readonly rule: Omit<Rule, "who">;
+  readonly who: Who;
+  readonly users: readonly string[];
+  readonly groups: readonly string[];
+}
+
+function readRule(section: Section): Draft {
+  const name = section.text("name");
+  const who = {
+    anyone: section.flag("anyone"),
+    uids: new Set(section.ids("uids")),
+    gids: new Set(section.ids("gids")),
+    subjects: section.texts("tokens").map(toPattern),
+  };
+  const users = section.texts("users");
+  const groups = section.texts("groups");
+  if (!["anyone", "uids", "gids", "tokens", "users", "groups"].some((key) => section.has(key))) {
+    section.problem("", "it does not say who is meant; give users, groups, uids, gids, tokens or anyone = true");
+  }
+  const allow = section.texts("allow");
+  if (!section.has("allow")) section.problem("allow", `it is missing; ${allowedText}`);
+  const rows = allow.flatMap((right, index) => {
+    const known = rights.get(right);
+    if (!known) section.problem(["allow", index], `there is no ${JSON.stringify(right)}; ${allowedText}`);
+    return known ? [...known] : [];
+  });
+  const gpus = readGpus(section);
+  const rate = readRate(section);
+  const bounds = section.tables("bounds").map(readBounds);
+  section.refuseOthers();
+  const rest = { ...(gpus ? { gpus } : {}), ...(rate ? { rate } : {}) };
+  return {
+    section,
+    rule: { name, line: section.line, allow, rows: new Set(rows), bounds, ...rest },
+    who,
+    users,
+    groups,
+  };
+}
+
+const allowedText = `give API groups (${apiGroups.join(", ")}) and operations such as set_power_limit or gpu/get_power`;
+
+function readGpus(section: Section): Rule["gpus"] {
+  if (!section.has("gpus")) return undefined;
+  return section.list("gpus").map((gpu, index) => {
+    if (typeof gpu === "number" && Number.isInteger(gpu) && gpu >= 0) return gpu;
+    if (typeof gpu === "string" && isGpuName(gpu)) return gpu;
+    section.problem(
+      ["gpus", index],
+      'it must be an id such as 0, a UUID such as "GPU-…", or a PCI address such as "0000:41:00.0"',
+    );
+    return -1;
+  });
+}
+
+const mostWrites = 1_000_000;
+
+function readRate(section: Section): Rate | undefined {
+  const rate = section.table("rate");
+  if (!rate) return undefined;
+  const writesPerSecond = rate.number("writes_per_second", { least: 0.001, most: mostWrites, whole: false }) ?? 0;
+  if (!rate.has("writes_per_second")) rate.problem("writes_per_second", "it is missing");
+  const burst = rate.number("burst", { least: 1, most: mostWrites }) ?? Math.max(1, Math.ceil(writesPerSecond));
+  rate.refuseOthers();
+  return { writesPerSecond, burst };
+}
+
+function readBounds(section: Section): Bounds {
+  const models = section.has("models") ? { models: section.texts("models").map(toPattern) } : {};
+  const bounds = quantities.flatMap((quantity) => {
+    const bound = readBound(section.table(quantity));
+    return bound ? [[quantity, bound] as const] : [];
+  });
+  if (bounds.length === 0)
+    section.problem("", `it bounds nothing; give ${quantities.join(", ")}, each as { min = …, max = … }`);
+  section.refuseOthers();
+  return { ...models, ...Object.fromEntries(bounds) };
+}
+
+function readBound(section: Section | undefined): Bound | undefined {
+  if (!section) return undefined;
+  const min = section.number("min");
+  const max = section.number("max");
+  if (!section.has("min") && !section.has("max")) section.problem("", "give min, max, or both");
+  if (min !== undefined && max !== undefined && min > max) section.problem("max", `it is below min, which is ${min}`);
+  section.refuseOthers();
+  return { ...(min === undefined ? {} : { min }), ...(max === undefined ? {} : { max }) };
+}
+
+function toPattern(text: string): Pattern {
+  return { text, matches: glob(text) };
+}
+
+/** Refusals and the audit call rules by their names. */
+function refuseTwins(drafts: readonly Draft[]): void {
+  const lines = new Map<string, number>();
+  for (const { section, rule } of drafts) {
+    const before = lines.get(rule.name);
+    if (before !== undefined) section.problem("name", `the rule at line ${before} has it as well`);
+    else lines.set(rule.name, rule.line);
+  }
+}
+
+async function resolve({ section, rule, who, users, groups }: Draft, names: Names): Promise<Rule> {
+  const found = await Promise.all([
+    lookUp(section, "users", users, async (name) => (await names.user(name))?.uid),
+    lookUp(section, "groups", groups, (name) => names.group(name)),
+  ]);
+  const [uids, gids] = found;
+  return { ...rule, who: { ...who, uids: new Set([...who.uids, ...uids]), gids: new Set([...who.gids, ...gids]) } };
+}
+
+/** A name that nobody has is an error: a rule that silently misses someone may leave them to a later one that allows more. */
+async function lookUp(
+  section: Section,
+  key: "users" | "groups",
+  wanted: readonly string[],
+  find: (name: string) => Promise<number | undefined>,
+): Promise<readonly number[]> {
+  const kind = key === "users" ? "user" : "group";
+  const missing = (name: string): string => `there is no ${kind} ${JSON.stringify(name)}; correct or remove it`;
+  const ids = wanted.map(async (name, index) => {
+    try {
+      const id = await find(name);
+      if (id !== undefined) return [id];
+      section.problem([key, index], missing(name));
+    } catch (error) {
+      section.problem([key, index], messageOf(error));
+    }
+    return [];
+  });
+  return (await Promise.all(ids)).flat();
+}

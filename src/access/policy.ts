@@ -1,0 +1,151 @@
+// The policy: rules in order, of which the first that matches decides; where none matches, the answer is no.
+import { normalGpuName } from "../contract/device-name.ts";
+import type { Quantity, Values } from "../contract/field.ts";
+import type { Row } from "../contract/operations.ts";
+import type { Target } from "../contract/target.ts";
+import { describeActor, type Actor } from "./actor.ts";
+
+export interface Policy {
+  readonly rules: readonly Rule[];
+}
+
+export interface Rule {
+  /** Stands in refusals and in the audit. */
+  readonly name: string;
+  /** Where it begins in its file. */
+  readonly line: number;
+  readonly who: Who;
+  /** API groups and operations, as written in the file. */
+  readonly allow: readonly string[];
+  readonly rows: ReadonlySet<Row>;
+  /** Ids, UUIDs and PCI addresses. Absent means all GPUs; CPUs are not meant. */
+  readonly gpus?: readonly (number | string)[];
+  readonly bounds: readonly Bounds[];
+  readonly rate?: Rate;
+}
+
+/** Whoever is one of these. */
+export interface Who {
+  readonly anyone: boolean;
+  readonly uids: ReadonlySet<number>;
+  readonly gids: ReadonlySet<number>;
+  readonly subjects: readonly Pattern[];
+}
+
+export interface Pattern {
+  readonly text: string;
+  matches(text: string): boolean;
+}
+
+/** What values may be asked for, in the unit of the quantity. */
+export interface Bounds extends Partial<Record<Quantity, Bound>> {
+  /** GPU models that they hold for; absent means all. */
+  readonly models?: readonly Pattern[];
+}
+
+export interface Bound {
+  readonly min?: number;
+  readonly max?: number;
+}
+
+/** How many writes each actor may make, a write to two GPUs being two. */
+export interface Rate {
+  readonly writesPerSecond: number;
+  /** How many may come at once. */
+  readonly burst: number;
+}
+
+/** What is asked of one device. */
+export interface Question {
+  readonly actor: Actor;
+  readonly row: Row;
+  readonly parameters: Values;
+  readonly target: Target;
+}
+
+/** The rule that decided, if one did; with a refusal, it said no. */
+export interface Verdict {
+  readonly rule?: Rule;
+  /** What was asked, and what is allowed. */
+  readonly refusal?: string;
+}
+
+export function decide({ rules }: Policy, question: Question): Verdict {
+  for (const rule of rules) {
+    if (mismatch(rule, question) !== undefined) continue;
+    const refusal = breach(rule, question);
+    return refusal === undefined ? { rule } : { rule, refusal };
+  }
+  return { refusal: noRule(rules, question) };
+}
+
+/** What keeps a rule from being the one that decides. */
+export function mismatch(rule: Rule, { actor, row, target }: Question): "who" | "operation" | "gpu" | undefined {
+  if (!isMeant(rule.who, actor)) return "who";
+  if (!rule.rows.has(row)) return "operation";
+  return covers(rule, target) ? undefined : "gpu";
+}
+
+export function isMeant({ anyone, uids, gids, subjects }: Who, { peer, claims }: Actor): boolean {
+  if (anyone) return true;
+  if (peer && (uids.has(peer.uid) || intersects(gids, peer.groups))) return true;
+  return claims !== undefined && subjects.some((subject) => subject.matches(claims.sub));
+}
+
+function intersects(gids: ReadonlySet<number>, groups: ReadonlySet<number>): boolean {
+  for (const gid of gids) if (groups.has(gid)) return true;
+  return false;
+}
+
+function covers({ gpus }: Rule, { kind, id, uuid, pci_address }: Target): boolean {
+  if (!gpus || kind === "cpu") return true;
+  return gpus.some((gpu) => {
+    if (typeof gpu === "number") return gpu === id;
+    const wanted = normalGpuName(gpu);
+    return [uuid, pci_address].some((own) => own && normalGpuName(own) === wanted);
+  });
+}
+
+/** Why a value is not within the bounds of the rule that decides. */
+function breach(rule: Rule, { row, parameters, target }: Question): string | undefined {
+  for (const name in row.parameters) {
+    const field = row.parameters[name];
+    const value = parameters[name];
+    if (field?.type !== "u32" || field.quantity === undefined || typeof value !== "number") continue;
+    const bound = boundFor(rule, field.quantity, target);
+    if (bound === "none") {
+      const model = target.model ?? "its model";
+      return `rule "${rule.name}" has bounds for ${field.quantity}, but none for ${model}, which ${target.name} is`;
+    }
+    const allowed = `that rule "${rule.name}" allows on ${target.name}`;
+    if (bound?.min !== undefined && value < bound.min)
+      return `${name} ${value} is below ${bound.min}, the least ${allowed}`;
+    if (bound?.max !== undefined && value > bound.max)
+      return `${name} ${value} is above ${bound.max}, the most ${allowed}`;
+  }
+  return undefined;
+}
+
+/** The first bound on a quantity that is meant for the model. A rule that bounds it for other models only lets nothing through. */
+function boundFor({ bounds }: Rule, quantity: Quantity, { model }: Target): Bound | "none" | undefined {
+  const named = bounds.filter((each) => each[quantity]);
+  if (named.length === 0) return undefined;
+  const meant = named.find(
+    ({ models }) => !models || models.some((each) => model !== undefined && each.matches(model)),
+  );
+  return meant?.[quantity] ?? "none";
+}
+
+/** Says of the rules that come closest what they do allow. */
+function noRule(rules: readonly Rule[], question: Question): string {
+  const { actor, row, target } = question;
+  const who = describeActor(actor);
+  const own = rules.filter((rule) => mismatch(rule, question) !== "who");
+  if (own.length === 0) return `no rule of the policy is for ${who}`;
+  const near = own.find((rule) => mismatch(rule, question) === "gpu");
+  if (near) {
+    return `rule "${near.name}" allows ${row.name} to ${who} on GPU ${near.gpus?.join(", ")} only, and not on ${target.name}`;
+  }
+  const allowed = own.map(({ name, allow }) => `rule "${name}" allows ${allow.join(", ")}`);
+  return `no rule of the policy allows ${row.name} to ${who}: ${allowed.join("; ")}`;
+}

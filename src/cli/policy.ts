@@ -1,0 +1,151 @@
+// What `zeusd policy` says: whether a file can be used, and which rule decides a question.
+import { stringify } from "node:querystring";
+import { describeActor, type Actor } from "../access/actor.ts";
+import { describeRule, explain, type Explanation } from "../access/explain.ts";
+import { PolicyError, describeProblem, readPolicy, type Names } from "../access/policy-file.ts";
+import type { Policy } from "../access/policy.ts";
+import { readTrustedFile } from "../access/trusted-file.ts";
+import { ask } from "../client/ask.ts";
+import { messageOf } from "../contract/errors.ts";
+import type { Values } from "../contract/field.ts";
+import { rights, type Row } from "../contract/operations.ts";
+import type { ExplainFlags } from "./policy-options.ts";
+
+/** The name service, which here also knows all groups of a user. */
+interface People extends Names {
+  user(name: string): Promise<{ readonly uid: number; readonly gid: number } | undefined>;
+  groupsOf(name: string): Promise<readonly number[]>;
+}
+
+export interface PolicyCommandParts {
+  readonly people: People;
+  readonly euid: number;
+  readonly stdout: (text: string) => void;
+}
+
+/** Prints every rule with its names resolved. Throws an Error with all that is wrong, a line for each. */
+export async function checkPolicy(path: string, parts: PolicyCommandParts): Promise<void> {
+  const { rules } = await openPolicy(path, parts);
+  const lines = rules.map((rule) => {
+    const { anyone, uids, gids, subjects } = rule.who;
+    const tokens = subjects.map(({ text }) => text);
+    const who = { ...(anyone ? { anyone } : {}), ...filled({ uids: [...uids], gids: [...gids], tokens }) };
+    return `line ${rule.line}: ${JSON.stringify({ ...describeRule(rule), who })}\n`;
+  });
+  parts.stdout(`${path} can be used; its rules, in the order in which they are looked at:\n${lines.join("")}`);
+}
+
+function filled(lists: Readonly<Record<string, readonly unknown[]>>): object {
+  return Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0));
+}
+
+async function openPolicy(path: string, { euid, people }: PolicyCommandParts): Promise<Policy> {
+  const text = await readTrustedFile(path, euid).catch((error: unknown) => {
+    throw new Error(`Cannot use the policy file '${path}': ${messageOf(error)}`, { cause: error });
+  });
+  return readPolicy(text, people).catch((error: unknown) => {
+    if (!(error instanceof PolicyError)) throw error;
+    const list = error.problems.map((problem) => `\n  ${describeProblem(problem)}`);
+    throw new Error(`Cannot use the policy file '${path}':${list.join("")}`, { cause: error });
+  });
+}
+
+/** Prints which rule decides and why, and gives back whether all of it is allowed. */
+export async function explainPolicy(flags: ExplainFlags, parts: PolicyCommandParts): Promise<boolean> {
+  const actor = await actorOf(flags, parts.people);
+  const row = rowOf(flags.operation);
+  const devices =
+    flags.policy === undefined
+      ? await askDaemon(flags, row, actor)
+      : await askFile(flags.policy, flags, row, actor, parts);
+  for (const [device, explanation] of Object.entries(devices)) {
+    const name = `${row.device.toUpperCase()} ${device}`;
+    parts.stdout(textOf(`${row.name} on ${name} for ${describeActor(actor)}`, explanation));
+  }
+  return Object.values(devices).every(({ allowed }) => allowed);
+}
+
+function textOf(question: string, { allowed, rule, refusal, rules }: Explanation): string {
+  const verdict = allowed ? `allowed by rule "${rule}"` : `refused: ${refusal}`;
+  const lines = rules.map(({ rule: name, line, because }) => `  line ${line}, rule "${name}": ${because}\n`);
+  return `${question}: ${verdict}\n${lines.join("")}`;
+}
+
+async function actorOf({ user, uid, gid, token }: ExplainFlags, people: People): Promise<Actor> {
+  const claims = token === undefined ? undefined : { sub: token, scopes: [] };
+  if (user !== undefined) {
+    const found = await people.user(user);
+    if (!found) throw new Error(`There is no user '${user}'; give --uid and --gid for somebody of another machine`);
+    const groups = new Set([found.gid, ...(await people.groupsOf(user))]);
+    return { peer: { ...found, groups, program: () => undefined }, claims };
+  }
+  if (uid === undefined) {
+    if (gid.length > 0) throw new Error("--gid says nothing without --uid");
+    return { claims };
+  }
+  return { peer: { uid, gid: gid[0] ?? uid, groups: new Set(gid), program: () => undefined }, claims };
+}
+
+function rowOf(operation: string): Row {
+  const [row, ...more] = rights.get(operation) ?? [];
+  if (row && more.length === 0) return row;
+  throw new Error(
+    `--operation must name one operation, e.g. set_power_limit, or gpu/get_power where CPUs have it as well; not '${operation}'`,
+  );
+}
+
+type Devices = Readonly<Record<string, Explanation>>;
+
+async function askDaemon({ socketPath, gpu, parameters }: ExplainFlags, row: Row, actor: Actor): Promise<Devices> {
+  const { peer, claims } = actor;
+  const query = stringify({
+    operation: `${row.device}/${row.name}`,
+    ...(peer ? { uid: peer.uid } : {}),
+    ...(peer && peer.groups.size > 0 ? { gids: [...peer.groups].join(",") } : {}),
+    ...(claims ? { sub: claims.sub } : {}),
+    ...(gpu === undefined ? {} : { gpu_ids: gpu }),
+    ...parameters,
+  });
+  const { status, body } = await ask(socketPath, `/policy/explain?${query}`).catch((error: unknown) => {
+    throw new Error(
+      `Cannot ask the daemon at '${socketPath}': ${messageOf(error)}; give --socket-path, or --policy to ask a file`,
+      { cause: error },
+    );
+  });
+  if (status !== 200) throw new Error(`The daemon at '${socketPath}' refuses to say: ${body}`);
+  // The daemon is ours, and so is the shape of its answer.
+  const { gpus, cpus } = JSON.parse(body) as { readonly gpus?: Devices; readonly cpus?: Devices };
+  return gpus ?? cpus ?? {};
+}
+
+async function askFile(
+  path: string,
+  { gpu = "0", gpuModel, gpuUuid, gpuPciAddress, parameters }: ExplainFlags,
+  row: Row,
+  actor: Actor,
+  parts: PolicyCommandParts,
+): Promise<Devices> {
+  if (!/^\d{1,9}$/.test(gpu))
+    throw new Error(`--gpu must be an id where a file is asked, not '${gpu}'; see --gpu-uuid and --gpu-pci-address`);
+  const name = `${row.device.toUpperCase()} ${gpu}`;
+  const target = {
+    kind: row.device,
+    id: Number(gpu),
+    name,
+    model: gpuModel,
+    uuid: gpuUuid,
+    pci_address: gpuPciAddress,
+  };
+  const policy = await openPolicy(path, parts);
+  return { [gpu]: explain(policy, { actor, row, parameters: valuesOf(row, parameters), target }) };
+}
+
+function valuesOf(row: Row, given: ExplainFlags["parameters"]): Values {
+  return Object.fromEntries(
+    Object.entries(row.parameters).map(([name, field]) => {
+      const text = given[name];
+      if (text === undefined) throw new Error(`${row.name} needs --${name.replaceAll("_", "-")}`);
+      return [name, field.type === "boolean" ? text === "true" : Number(text)];
+    }),
+  );
+}

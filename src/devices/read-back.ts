@@ -1,0 +1,105 @@
+// Reads back what was set, once a burst of writes is over and the lane is idle: a reading holds the lane up.
+import type { Clock } from "../contract/clock.ts";
+import type { ReadBack } from "../contract/command.ts";
+import { messageOf } from "../contract/errors.ts";
+import type { Values } from "../contract/field.ts";
+import { gpuOperations, type Row, type Setting } from "../contract/operations.ts";
+import { Watch } from "./watch.ts";
+
+/** How long nothing may have been set before it is read back, in ms: over what lies between the writes of a busy client. */
+const quietMs = 50;
+/** A lane that never rests makes it wait no longer than this, in ms. */
+const patienceMs = 1_000;
+
+/** The operations that tell about settings. */
+const tellers: readonly Row[] = Object.entries(gpuOperations)
+  .map(([call, row]): Row => ({ call, ...row }))
+  .filter(({ tells }) => tells);
+
+export interface ReadBackParts {
+  readonly clock: Clock;
+  /** Whether the lane runs nothing. */
+  readonly isIdle: () => boolean;
+  /** Runs an operation without parameters in the lane. */
+  readonly read: (row: Row) => Promise<Values>;
+}
+
+interface Pending {
+  readonly settings: readonly Setting[];
+  readonly sinceMs: number;
+  readonly tell: (readBack: ReadBack) => void;
+}
+
+export class ReadBacks {
+  readonly #parts: ReadBackParts;
+  readonly #watch: Watch;
+  #pending: readonly Pending[] = [];
+  #reading = false;
+
+  constructor(parts: ReadBackParts) {
+    this.#parts = parts;
+    this.#watch = new Watch(parts.clock, (nowMs) => this.#look(nowMs));
+  }
+
+  /** Tells once what a write has set; at once where the driver cannot tell. */
+  after({ settings = [] }: Row, tell: (readBack: ReadBack) => void): void {
+    this.#end({ kind: "superseded" }, (pending) => pending.settings.some((setting) => settings.includes(setting)));
+    if (!tellers.some(({ tells }) => tells && settings.includes(tells.setting))) {
+      tell({ kind: "untold" });
+      return;
+    }
+    const nowMs = this.#parts.clock.monotonicMs();
+    this.#pending = [...this.#pending, { settings, sinceMs: nowMs, tell }];
+    this.#watch.until(nowMs + quietMs);
+  }
+
+  /** Gives up on all that is still to be read. */
+  stop(reason: string): void {
+    this.#end({ kind: "failed", reason }, () => true);
+  }
+
+  #look(nowMs: number): void {
+    const first = this.#pending[0];
+    const last = this.#pending.at(-1);
+    if (!first || !last || this.#reading) return;
+    const isDue = last.sinceMs + quietMs <= nowMs && this.#parts.isIdle();
+    if (isDue || first.sinceMs + patienceMs <= nowMs) void this.#read(this.#pending);
+    else this.#watch.until(Math.max(last.sinceMs, nowMs) + quietMs);
+  }
+
+  async #read(wanted: readonly Pending[]): Promise<void> {
+    this.#reading = true;
+    const settings = new Set(wanted.flatMap((pending) => pending.settings));
+    const found = await this.#ask(tellers.filter(({ tells }) => tells && settings.has(tells.setting)));
+    this.#reading = false;
+    // Of what was set again before the reading had its turn, this is not the value.
+    const meant = new Set(wanted.filter((pending) => this.#pending.includes(pending)));
+    this.#end(found, (pending) => meant.has(pending));
+    if (this.#pending.length > 0) this.#watch.until(this.#parts.clock.monotonicMs() + quietMs);
+  }
+
+  async #ask(rows: readonly Row[]): Promise<ReadBack> {
+    const known: Record<"set" | "enforced", Partial<Record<Setting, Values>>> = { set: {}, enforced: {} };
+    let failure: string | undefined;
+    // All of them are in the lane before a later write is.
+    const asked = rows.map(async (row) => {
+      if (!row.tells) return;
+      const { setting, value } = row.tells;
+      try {
+        known[value][setting] = await this.#parts.read(row);
+      } catch (error) {
+        // What is in force is good to know, but not every GPU tells it.
+        if (value === "set") failure = messageOf(error);
+      }
+    });
+    await Promise.all(asked);
+    return failure === undefined ? { kind: "done", ...known } : { kind: "failed", reason: failure };
+  }
+
+  #end(readBack: ReadBack, isMeant: (pending: Pending) => boolean): void {
+    const ended = this.#pending.filter(isMeant);
+    if (ended.length === 0) return;
+    this.#pending = this.#pending.filter((pending) => !isMeant(pending));
+    for (const { tell } of ended) tell(readBack);
+  }
+}
