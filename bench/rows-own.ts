@@ -1,102 +1,11 @@
 // The work that ours is measured at alone.
-import { execFileSync } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { availableParallelism } from "node:os";
-import { join } from "node:path";
-import { gpus, startDaemon, timeStart, type Daemon, type Setup } from "./daemon.ts";
+import { gpus, timeStart, type Daemon } from "./daemon.ts";
+import { ours, withDaemons } from "./own.ts";
 import { figure, runLoad } from "./programs.ts";
 import { getPower, load, setLimit } from "./rows.ts";
-import { readSamples } from "./samples.ts";
 import { median, quotients } from "./statistics.ts";
-import type { Bench, Result, Row, Target, Unit, Work } from "./work.ts";
-
-const ours = (name: string, unit: Unit, value: number, of: Target["of"] = "ours"): Row => ({
-  name,
-  unit,
-  target: { of, is: "at most", value },
-});
-
-async function withDaemons<T>(bench: Bench, setups: readonly Omit<Setup, "which">[], use: Use<T>): Promise<T> {
-  const daemons: Daemon[] = [];
-  try {
-    for (const setup of setups) {
-      daemons.push(await startDaemon(bench.programs, bench.freshFolder(), { which: "ours", ...setup }));
-    }
-    return await use(daemons);
-  } finally {
-    await Promise.all(daemons.map((daemon) => daemon.stop()));
-  }
-}
-
-type Use<T> = (daemons: readonly Daemon[]) => Promise<T>;
-
-// ---- A token -------------------------------------------------------------------------------------------------------
-
-const token = ours("with a token: more time per request, p50", "µs", 10);
-
-interface Pairs {
-  readonly differences: readonly number[];
-  /** Processor time for a request in microseconds, of the first daemon and the second. */
-  readonly processor: readonly [number, number];
-}
-
-/**
- * The token's cost is smaller than what a processor more or less does: hence both daemons share one, and the load has
- * another. They are fresh each time, since two processes of the same program differ by some microseconds.
- */
-async function comparePairs(bench: Bench, count: number, args: readonly string[], header?: string): Promise<Pairs> {
-  const several = availableParallelism() > 1;
-  const pinned = several ? { processor: 1 } : {};
-  const samples = join(bench.freshFolder(), "samples");
-  return withDaemons(bench, [pinned, { ...pinned, args }], async (daemons) => {
-    const [one, other] = daemons;
-    if (!one || !other) throw new Error("two daemons are needed");
-    const more = header === undefined ? {} : { "pair-header": header };
-    const run = (requests: number): Promise<unknown> =>
-      runLoad(one.socket, {
-        requests: [setLimit("0", true)],
-        options: { "warm-up": 0, requests, pair: other.socket, samples, ...more },
-        ...(several && { processor: 0 }),
-      });
-    await run(Math.ceil(5000 * bench.effort.share)); // young programs are slow, and not equally so
-    const before = daemons.map((daemon) => daemon.processorSeconds());
-    await run(count);
-    const spent = daemons.map((daemon, index) => daemon.processorSeconds() - (before[index] ?? Number.NaN));
-    const [first = Number.NaN, second = Number.NaN] = spent.map((seconds) => (seconds * 1e6) / count);
-    return { differences: readSamples(samples), processor: [first, second] };
-  });
-}
-
-async function measureToken(bench: Bench): Promise<readonly Result[]> {
-  const key = join(bench.freshFolder(), "key");
-  writeFileSync(key, randomBytes(32), { mode: 0o600 });
-  const issue = ["token", "issue", "--signing-key-path", key, "--user", "bench", "--scope", "gpu-control"];
-  const words = [bench.programs.ours, ...issue, "--expires", "1d"];
-  const header = `authorization: Bearer ${execFileSync(process.execPath, words, { encoding: "utf8" }).trim()}`;
-
-  const known: Pairs[] = [];
-  const control: Pairs[] = [];
-  const { rounds: count, share } = bench.effort;
-  const pairs = Math.ceil((50_000 * share) / count);
-  for (let round = 0; round < count; round += 1) {
-    const measures = [
-      async () => known.push(await comparePairs(bench, pairs, ["--signing-key-path", key], header)),
-      async () => control.push(await comparePairs(bench, Math.ceil(pairs / 3), [])),
-    ];
-    for (const measure of round % 2 === 0 ? measures : measures.toReversed()) await measure();
-  }
-  const all = known.flatMap(({ differences }) => differences);
-  const noise = median(control.flatMap(({ differences }) => differences));
-  const more = known.map(({ processor: [without, spent] }) => spent - without);
-  const without = median(known.map(({ processor }) => processor[0]));
-  const note =
-    `median of ${all.length} paired differences; two daemons without a key differ by ${noise.toFixed(1)} µs; ` +
-    `processor time per request: ${median(more).toFixed(1)} µs more than the ${without.toFixed(0)} µs without`;
-  const rounds = known.map(({ differences }) => median(differences));
-  return [{ ...token, ours: median(all), rounds, note }];
-}
+import type { Bench, Result, Work } from "./work.ts";
 
 // ---- A GPU that hangs ----------------------------------------------------------------------------------------------
 
@@ -218,7 +127,6 @@ async function measureMemory(bench: Bench): Promise<readonly Result[]> {
 }
 
 export const ownWork: readonly Work[] = [
-  { rows: [token], measure: measureToken },
   { rows: [hung], measure: measureHung },
   { rows: [open], measure: measureOpen },
   { rows: [start], measure: measureStart },

@@ -10,7 +10,8 @@ export const setLimit = (gpuIds: string, block: boolean): string =>
   `POST /gpu/set_power_limit?gpu_ids=${gpuIds}&power_limit_mw=200000&block=${block}`;
 export const getPower = (gpuIds: string): string => `GET /gpu/get_power?gpu_ids=${gpuIds}`;
 
-const slow = (ms: number): Readonly<Record<string, string>> => ({
+/** Every write takes so long. */
+export const slow = (ms: number): Readonly<Record<string, string>> => ({
   NVML_STUB_FAULTS: `nvmlDeviceSetPowerManagementLimit=delay:${ms}`,
 });
 

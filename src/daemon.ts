@@ -65,7 +65,7 @@ export interface Daemon {
 /** Throws a StartError that says what was tried and what to do. */
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
   const { log, clock } = parts;
-  const { handler, fleet, broken, reload } = await assemble(config, parts);
+  const { handler, fleet, broken, reload, close } = await assemble(config, parts);
   const { maxStreams } = config;
   // On a Unix socket each connection comes with a handle on its process.
   const filesEach = config.listener.mode === "uds" ? 2 : 1;
@@ -89,7 +89,10 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
       await fleet.idle();
       cancel();
     },
-    finish: () => fleet.stopReadingBack(),
+    finish() {
+      fleet.stopReadingBack();
+      close();
+    },
     cut: () => http.cut(),
     running: () => fleet.running(),
   };
@@ -111,6 +114,7 @@ interface Assembly {
   readonly fleet: Fleet;
   readonly broken: Promise<Error>;
   readonly reload: OpenAccess["reload"];
+  readonly close: OpenAccess["close"];
 }
 
 /** Everything that answers a request, without a listener. */
@@ -119,14 +123,14 @@ export async function assemble(config: Config, parts: DaemonParts): Promise<Asse
   checkPrivileges(config, parts.euid);
   log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
   const health = new Health();
-  const { access, reload } = await openAccess(config, accessParts(parts, health));
+  const { access, reload, close } = await openAccess(config, accessParts(parts, health));
   let breakDown: (reason: Error) => void = nobodyListens;
   const broken = new Promise<Error>((resolve) => {
     breakDown = resolve;
   });
   const fleet = await startFleet(config, parts, breakDown);
   log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
-  return { handler: buildHandler(config, parts, { access, fleet, health }), fleet, broken, reload };
+  return { handler: buildHandler(config, parts, { access, fleet, health }), fleet, broken, reload, close };
 }
 
 function nobodyListens(): void {}

@@ -55,7 +55,8 @@ process.exitCode = exitCode;
 if (exitCode === 1) exitNow(exitCode);
 
 function policyParts(): PolicyCommandParts {
-  return { people: createNameService({ timeoutMs: nameTimeoutMs }), euid: process.geteuid?.() ?? 0, stdout };
+  const people = createNameService({ timeoutMs: nameTimeoutMs });
+  return { people, euid: process.geteuid?.() ?? 0, token: process.env["ZEUSD_TOKEN"], stdout };
 }
 
 /** Serves until a signal ends it; never returns. */

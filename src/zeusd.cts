@@ -13,4 +13,7 @@ const asked = Number(at < 0 ? 0 : (inline ?? process.argv[at + 1]));
 const given = Number(process.env["UV_THREADPOOL_SIZE"]);
 process.env["UV_THREADPOOL_SIZE"] = String(Math.max(leastThreads, asked || 0, given || 0));
 
+// Until the daemon knows what to read again, being asked to must not end it.
+process.on("SIGHUP", () => {});
+
 void import("./main.ts");

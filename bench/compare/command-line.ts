@@ -16,6 +16,7 @@ import { startProgram } from "./children.ts";
 import { driverEnv, type Version } from "./daemon.ts";
 import { bodyOf, show } from "./difference.ts";
 import { perform, type Exchange } from "./exchange.ts";
+import { signParts } from "./tokens.ts";
 
 export interface CommandCase {
   readonly name?: string;
@@ -122,6 +123,7 @@ async function observe(running: Running, one: CommandCase, folder: string): Prom
     (reply) => `${reply.status} ${one.asks?.events ? "" : show(bodyOf(reply))}`,
   );
   const [stdout, stderr] = [readFileSync(running.stdout, "utf8"), readFileSync(running.stderr, "utf8")];
+  const key = one.files?.["key"] ?? "";
   return {
     ended: child.signalCode ?? `exit ${child.exitCode}`,
     listening: (listening ?? "no").replace(/:\d+$/, ":port"),
@@ -130,8 +132,8 @@ async function observe(running: Running, one: CommandCase, folder: string): Prom
     replies: (replies ?? []).join(" + "),
     slow: String(slow),
     says: String(one.says?.test(stdout + stderr) ?? true),
-    stderr: alive ? "" : (/^(Error|error): /m.exec(stderr)?.[0] ?? (stderr === "" ? "nothing" : "text")),
-    stdout: alive || child.exitCode !== 0 ? "" : kindOf(stdout),
+    stderr: alive ? "" : sayingOf(stderr),
+    stdout: alive || child.exitCode !== 0 ? "" : kindOf(stdout, key),
   };
 }
 
@@ -145,15 +147,26 @@ async function finish({ child }: Running, signal: NodeJS.Signals | undefined): P
   clearTimeout(force);
 }
 
+function sayingOf(stderr: string): string {
+  const error = /^(Error|error): /m.exec(stderr)?.[0];
+  if (error) return error;
+  if (/^To revoke this token, write the line 'jti [0-9a-f]{32}' [^\n]*\n$/.test(stderr)) return "how to revoke it";
+  return stderr === "" ? "nothing" : "text";
+}
+
 /** A version's number, a token's time and a text's wording may differ. */
-function kindOf(stdout: string): string {
+function kindOf(stdout: string, key: string): string {
   if (/^zeusd \d+\.\d+\.\d+\n$/.test(stdout)) return "version";
-  const [head, claims] = /^(eyJ[\w-]+)\.([\w-]+)\.[\w-]+\n$/.exec(stdout)?.slice(1) ?? [];
-  if (!head || !claims) return stdout === "" ? "nothing" : "text";
-  const said = JSON.parse(Buffer.from(claims, "base64url").toString()) as { exp?: number };
-  if (said.exp === undefined) return stdout;
-  said.exp = Math.round((said.exp - Date.now() / 1000) / 10) * 10;
-  return `${head} ${JSON.stringify(said)}`;
+  const [head = "", claims = "", signature] = /^(eyJ[\w-]+)\.([\w-]+)\.([\w-]+)\n$/.exec(stdout)?.slice(1) ?? [];
+  if (signature === undefined) return stdout === "" ? "nothing" : "text";
+  const { iat, jti, ...said } = JSON.parse(Buffer.from(claims, "base64url").toString()) as Record<string, unknown>;
+  // Ours says when it was issued, and its id, which no two tokens share: so the bytes cannot be the same.
+  const isOdd = [Number.isInteger(iat), typeof jti === "string"].some((good) => !good) && (iat ?? jti) !== undefined;
+  if (typeof said["exp"] === "number") said["exp"] = Math.round((said["exp"] - Date.now() / 1000) / 10) * 10;
+  const isSigned = signParts(head, claims, Buffer.from(key)).endsWith(`.${signature}`);
+  return [head, JSON.stringify(said), isSigned ? "signed" : "badly signed", isOdd ? "oddly issued" : ""]
+    .join(" ")
+    .trim();
 }
 
 const ownFiles = /^(lib|calls|faults|class|(log|before)\.(out|err))$/;

@@ -118,6 +118,8 @@ export async function startDaemon(program: readonly string[], folder: string, se
     async ask(exchange, thorough) {
       fail(exchange.faults ?? []);
       for (const [path, text] of Object.entries(exchange.files ?? {})) write(path, text);
+      // On a busy machine the calls of what was asked before, and not waited for, may still be to come.
+      if (thorough) await new Promise((resolve) => setTimeout(resolve, 200));
       const before = callsIn(calls).length;
       const answer = await perform(to, exchange, thorough);
       await new Promise((resolve) => setTimeout(resolve, thorough ? 200 : 4));

@@ -88,6 +88,12 @@ export const commandLine: readonly Intended[] = [
     reason: "no threads at all is a usage error, and leaves no socket behind (13.2 #22)",
   },
   {
+    original: /\| nothing \| eyJ/,
+    ours: /\| how to revoke it \| eyJ/,
+    only: ["stderr"],
+    reason: "whoever issues a token is told how to revoke it, on stderr; on stdout is the token alone",
+  },
+  {
     name: "a token for 2000 years",
     ours: /^exit 1 /,
     reason: "a token that long is a mistake; there is never for it (13.2 #22)",

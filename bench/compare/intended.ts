@@ -12,6 +12,25 @@ const wire: readonly Intended[] = [
     ours: /^400 .*set_\w+_locked_clocks: min_clock_mhz \d+ is above max_clock_mhz \d+/,
     reason: "a minimum above the maximum is refused before it reaches the driver (13.2 #19)",
   },
+  {
+    name: /&dry_run=true$/,
+    original: /^400 .*unknown field `dry_run`/,
+    ours: /^200 application\/json {"dry_run":true,[^[]*$/,
+    reason: "every write can be rehearsed, and then no device hears of it",
+  },
+  {
+    name: /^POST .*[?&]dry_run=(1|true)$/,
+    original: /^400 .*unknown field `dry_run`/,
+    ours: /^400 .*Query deserialize error: (missing field|provided string)/,
+    only: ["body"],
+    reason: "dry_run is known, so what else is wrong is what is told",
+  },
+  {
+    name: /&dry_run=false$/,
+    original: /^400 .*unknown field `dry_run`/,
+    ours: /^200 \[nvml/,
+    reason: "every write can be rehearsed, and one that is not is a write",
+  },
 ];
 
 const driver: readonly Intended[] = [
@@ -75,7 +94,42 @@ const access: readonly Intended[] = [
     reason: "the JSON wire is served as well, with the right to write (13.2 #1)",
   },
   {
-    name: /^claims: (an unknown scope|a scope in upper case)$/,
+    name: /^GET \/healthz( |$)/,
+    original: /^(401|404)/,
+    ours: /^200 application\/json {"status":"ok"/,
+    reason: "how the daemon is, is told to everyone",
+  },
+  {
+    name: /^GET \/policy\/explain/,
+    original: /^404/,
+    ours: /^(403|404) application\/json {"error":"(Only root may ask this|There is no policy)/,
+    reason: "root can ask what the policy says",
+  },
+  {
+    name: /"Origin: (http:\/\/evil\.example|null)"$/,
+    ours: /^403 .*"code":"origin_refused"} closed$/,
+    reason: "pages from elsewhere have no business here, whatever their visitor's browser can reach",
+  },
+  {
+    suite: /over TCP/,
+    name: /^POST "Host: (y|a b|evil\.example)"$/,
+    ours: /^403 .*"code":"origin_refused"} closed$/,
+    reason: "on loopback a name that is not this machine's is one that a page has made its own",
+  },
+  {
+    name: "POST /gpu/set_power_limit with set_power_limit scope",
+    original: /^401/,
+    ours: /^200 \[nvml/,
+    reason: "a scope can be one operation",
+  },
+  {
+    name: "POST /gpu/set_power_limit with set_persistence_mode scope",
+    original: /^401/,
+    ours: /^403 .*lacks required scope/,
+    reason: "a scope can be one operation, and is then no other",
+  },
+  {
+    name: /^claims: (an unknown scope|a scope of one operation|a scope in upper case)$/,
     original: /^401/,
     ours: /^200/,
     reason: "a scope that this version does not know is ignored (13.2 #13)",

@@ -2,14 +2,14 @@
 import type { Exchange } from "./exchange.ts";
 import { get, post, raw, request, words } from "./requests.ts";
 
-const time = "GET /time HTTP/1.1\r\nHost: x\r\n";
+const time = "GET /time HTTP/1.1\r\nHost: localhost\r\n";
 const limit = "/gpu/set_power_limit?gpu_ids=0&power_limit_mw=200000&block=true";
 const paths = words(`
   / /x /Time /TIME /time/ //time /time// /./time /../time /x/../time /%74ime /tim%65 /time%2F /%2Ftime /time%20 /time%00
   /time%3Fx=1 /time;x /time%3B /%E2%82 /%FF /%zz /% /%7 /time%0A /discover/ /discover%2F /%64iscover /gpu /gpu/ /gpu//get_power
   /gpu/get_power/ /gpu/get_Power /gpu/%67et_power /gpu/get%5Fpower /gpu%2Fget_power /%67pu/get_power /gpu/get_power%20
   /gpu/get_power%3Fgpu_ids=0 /gpu/nothing /gpu/set_nothing /gpu/reset_nothing /gpu/reset_locked_clocks /cpu /cpu/ /cpu/nothing
-  /%63pu/get_power /auth/ /auth/whoami/ /auth/%77hoami /AUTH/whoami /favicon.ico /index.html /gpu/get_power#x /time#x /#
+  /%63pu/get_power /auth/ /auth/whoami/ /auth/%77hoami /AUTH/whoami /favicon.ico /index.html /healthz /healthz/ /policy/explain /gpu/get_power#x /time#x /#
   /gpu/get_power?gpu_ids=0#x /time? /?x /time%252F /%2574ime /gpu/get%2Bpower /time+ /+time /gpu/\\get_power /"time" /<time>
   /tim\u{e9} /time|x /time^ /time{} /time\`x /gpu/../time /gpu/./get_power /gpu/%2e%2e/time /gpu/%2e/get_power`);
 const targets = words(`
@@ -34,6 +34,7 @@ const lines = [
     "If-Modified-Since: x",
     "X-HTTP-Method-Override: POST",
   ],
+  ...["Origin: http://evil.example", "Origin: null", "Origin: http://localhost:3000", "Origin: http://127.0.0.1:8080"],
   ...["Cookie: a=b", "Authorization: Bearer x", "Authorization:", "Via: x", "X-Request-Id: mine", "Content-Type: ///"],
 ];
 const many = (count: number): string => Array.from({ length: count }, (_, index) => `x${index}: y\r\n`).join("");
@@ -48,7 +49,7 @@ export const httpRequests: readonly Exchange[] = [
   request("OPTIONS", "*"),
   request("CONNECT", "x:80"),
   request("CONNECT", "/time"),
-  ...versions.map((version) => raw(`version ${version}`, `GET /time ${version}\r\nHost: x\r\n\r\n`)),
+  ...versions.map((version) => raw(`version ${version}`, `GET /time ${version}\r\nHost: localhost\r\n\r\n`)),
   ...lines.map((line) => raw(`GET /time ${JSON.stringify(line)}`, `${time}${line}\r\n\r\n`)),
   ...lines.map((line) => raw(`POST ${JSON.stringify(line)}`, `POST ${limit} HTTP/1.1\r\n${line}\r\n\r\n`)),
   raw("no host", "GET /time HTTP/1.1\r\n\r\n"),
@@ -63,14 +64,14 @@ export const httpRequests: readonly Exchange[] = [
   raw("garbage", "\u{1}\u{2}\u{3}\r\n\r\n"),
   raw("nothing but line ends", "\r\n\r\n\r\n\r\n"),
   raw("line ends before the request", `\r\n\r\n${time}\r\n`),
-  raw("bare line feeds", "GET /time HTTP/1.1\nHost: x\n\n"),
-  raw("bare carriage returns", "GET /time HTTP/1.1\rHost: x\r\r"),
+  raw("bare line feeds", "GET /time HTTP/1.1\nHost: localhost\n\n"),
+  raw("bare carriage returns", "GET /time HTTP/1.1\rHost: localhost\r\r"),
   raw("two blanks", "GET  /time HTTP/1.1\r\n\r\n"),
   raw("tabs", "GET\t/time\tHTTP/1.1\r\n\r\n"),
   raw("a blank in the target", "GET /time x HTTP/1.1\r\n\r\n"),
   raw("a blank at the end of the first line", "GET /time HTTP/1.1 \r\n\r\n"),
   raw("latin1 in the target", Buffer.from("GET /tim\u{e9} HTTP/1.1\r\n\r\n", "latin1")),
-  raw("a slow head", "GET /ti", 50, "me HTTP/1.1\r\nHo", 50, "st: x\r\n", 50, "\r\n"),
+  raw("a slow head", "GET /ti", 50, "me HTTP/1.1\r\nHo", 50, "st: localhost\r\n", 50, "\r\n"),
   raw("90 headers", `${time}${many(90)}\r\n`),
   raw("96 headers", `${time}${many(95)}\r\n`),
   raw("97 headers", `${time}${many(96)}\r\n`),
@@ -79,9 +80,9 @@ export const httpRequests: readonly Exchange[] = [
   raw("a head of 130 KiB", `${time}x: ${"y".repeat(130 * 1024)}\r\n\r\n`),
   raw("a header name of 70 KiB", `${time}${"x".repeat(70 * 1024)}: y\r\n\r\n`),
   ...[65_533, 65_534, 65_535, 65_536, 70_000].map((size) =>
-    raw(`a target of ${size} bytes`, `GET /time?${"x".repeat(size - 6)} HTTP/1.1\r\nHost: x\r\n\r\n`),
+    raw(`a target of ${size} bytes`, `GET /time?${"x".repeat(size - 6)} HTTP/1.1\r\nHost: localhost\r\n\r\n`),
   ),
-  raw("a target of 140 KiB", `GET /time?${"x".repeat(140 * 1024)} HTTP/1.1\r\nHost: x\r\n\r\n`),
+  raw("a target of 140 KiB", `GET /time?${"x".repeat(140 * 1024)} HTTP/1.1\r\nHost: localhost\r\n\r\n`),
   raw("a body on GET", `${time}Content-Length: 3\r\n\r\nabc`),
   { ...raw("a body on GET, then another request", `${time}Content-Length: 3\r\n\r\nabc${time}\r\n`), replies: 2 },
   { ...raw("two requests at once", `${time}\r\n${time}\r\n`), replies: 2 },

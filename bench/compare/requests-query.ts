@@ -3,7 +3,9 @@ import type { Exchange } from "./exchange.ts";
 import { get, post, raw, words } from "./requests.ts";
 
 const reads = words("get_power get_cumulative_energy get_power_limit get_power_limit_constraints get_persistence_mode");
-const readQueries = words("? ?gpu_ids=0 ?gpu_ids=1,0 ?gpu_ids=2 ?gpu_ids= ?foo=1 ?block=true ?gpu_ids=0&gpu_ids=1");
+const readQueries = words(
+  "? ?gpu_ids=0 ?gpu_ids=1,0 ?gpu_ids=2 ?gpu_ids= ?foo=1 ?block=true ?dry_run=true ?gpu_ids=0&gpu_ids=1",
+);
 const writes = words(`
   set_persistence_mode?enabled=true set_persistence_mode?enabled=false
   set_power_limit?power_limit_mw=200000 set_power_limit?power_limit_mw=5 set_power_limit?power_limit_mw=0
@@ -45,7 +47,8 @@ const queries = [
   gpu_ids=0&power_limit_mw=200000&block=true&enabled=true ?gpu_ids=0&power_limit_mw=200000&block=true
   gpu_ids=0&power_limit_mw=200000&block=true&= %67pu_ids=0&power_limit_mw=200000&block=true
   gpu_ids=0&power_limit_mw=200000&block=true#x gpu_ids=0&power_limit_mw=200000&block=true%23x #gpu_ids=0
-  gpu_ids=0&power_limit_mw=200000&block=true&lock=1 __proto__=1 constructor=1 gpu_ids=0&__proto__=1 toString=1
+  gpu_ids=0&power_limit_mw=200000&block=true&dry_run=true gpu_ids=0&power_limit_mw=200000&block=true&dry_run=false
+  gpu_ids=0&power_limit_mw=200000&block=true&dry_run=1 dry_run=true gpu_ids=0&power_limit_mw=200000&block=true&lock=1 __proto__=1 constructor=1 gpu_ids=0&__proto__=1 toString=1
   +gpu_ids=0 gpu_ids+=0 power_limit_mw=1&power_limit_mw=2&gpu_ids=0 gpu_ids=&power_limit_mw=&block=
   gpu_ids=&power_limit_mw=1&block=true&x=1 gpu_ids=%26&power_limit_mw=1&block=true gpu_ids=0%3D1`),
 ];
@@ -66,7 +69,7 @@ const cpuQueries = [
 
 const limit = "/gpu/set_power_limit?gpu_ids=0&power_limit_mw=200000&block=true";
 const withBody = (name: string, head: string, body: string): Exchange =>
-  raw(`a write with ${name}`, `POST ${limit} HTTP/1.1\r\nHost: x\r\n${head}\r\n${body}`);
+  raw(`a write with ${name}`, `POST ${limit} HTTP/1.1\r\nHost: localhost\r\n${head}\r\n${body}`);
 const write = (path: string, list: string): string =>
   `/gpu/${path.replace("?", `?gpu_ids=${list}&`)}`.replace(/&$/, "");
 

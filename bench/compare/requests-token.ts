@@ -48,9 +48,17 @@ const odd: Readonly<Record<string, unknown>> = {
   "nbf text": { ...user, nbf: "x" },
   iss: { ...user, iss: "x" },
   "iss number": { ...user, iss: 1 },
+  iat: { ...user, iat: now - 100 },
+  "iat ahead": { ...user, iat: soon() },
+  "iat float": { ...user, iat: now + 0.5 },
   "iat text": { ...user, iat: "x" },
+  "iat null": { ...user, iat: null },
+  jti: { ...user, jti: "0123456789abcdef" },
+  "jti number": { ...user, jti: 1 },
+  "iat and jti and an exp": { ...user, exp: soon(), iat: now, jti: "0123456789abcdef" },
   "unknown claims": { ...user, x: { y: [1] } },
   "an unknown scope": { ...user, scopes: ["gpu-read", "gpu-own"] },
+  "a scope of one operation": { ...user, scopes: ["gpu-read", "set_power_limit"] },
   "a scope in upper case": { ...user, scopes: ["GPU-READ"] },
   "a scope that is no text": { ...user, scopes: [1] },
   "scopes null": { ...user, scopes: null },
@@ -137,7 +145,8 @@ const schemes: Readonly<Record<string, string>> = {
 
 const open = words("/discover /time /discover/ /time/ /%74ime /%64iscover /discover?x /time?x /Time");
 const closed = words(`
-  /x / /gpu /gpu/ /gpu/x /gpu/set_x /gpu/reset_x /cpu /cpu/x /auth /auth/ /auth/x /auth/whoami /auth/whoami/ /gpu/get_power
+  /x / /gpu /gpu/ /gpu/x /gpu/set_x /gpu/reset_x /cpu /cpu/x /healthz /policy/explain /policy/x
+  /auth /auth/ /auth/x /auth/whoami /auth/whoami/ /gpu/get_power
   /gpu/stream_power /cpu/get_power /gpu/get_power_limit?x=1 /auth/whoami?x=1 /AUTH/whoami /GPU/get_power /gpu/SET_x //gpu/x`);
 const scoped = { "gpu-read": ["gpu-read"], "gpu-control": ["gpu-control"], "cpu-read": ["cpu-read"], no: [] };
 
@@ -171,7 +180,16 @@ export const tokenRequests: readonly Exchange[] = [
 ];
 
 /** Who may do what, with which scope. */
-export const guardRequests: readonly Exchange[] = [...guarded, ...writes];
+export const guardRequests: readonly Exchange[] = [
+  ...guarded,
+  ...writes,
+  ...["set_power_limit", "set_persistence_mode"].map((scope) =>
+    post(limit("/gpu/set_power_limit"), {
+      name: `POST /gpu/set_power_limit with ${scope} scope`,
+      headers: bearer(sign({ sub: "anna", scopes: [scope] })),
+    }),
+  ),
+];
 
 /** Some groups are off; the rest goes on. */
 export const groupRequests: readonly Exchange[] = [

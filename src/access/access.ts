@@ -31,6 +31,8 @@ export interface OpenAccess {
   readonly access: Access;
   /** Reads the policy and the revocations again, and opens the audit's file anew. */
   reload(): Promise<void>;
+  /** Writes down what the audit has not written yet. */
+  close(): void;
 }
 
 /** Throws a StartError for a file that cannot be used. */
@@ -48,6 +50,7 @@ export async function openAccess(config: Config, parts: AccessParts): Promise<Op
       audit?.reopen();
       await Promise.all([policyFile?.reload(), revocations?.reload()]);
     },
+    close: () => audit?.close(),
   };
 }
 

@@ -32,3 +32,14 @@ export function actorKey({ peer, claims }: Actor): string {
   if (peer) return `uid ${peer.uid}`;
   return claims ? `sub ${claims.sub}` : "";
 }
+
+/** Somebody to ask the policy about, who is not there. */
+export function supposedActor(uid: number | undefined, gids: readonly number[], sub: string | undefined): Actor {
+  const peer = uid === undefined ? undefined : supposedPeer(uid, gids);
+  return { peer, claims: sub === undefined ? undefined : { sub, scopes: [] } };
+}
+
+function supposedPeer(uid: number, gids: readonly number[]): Peer {
+  const [gid = uid] = gids;
+  return { uid, gid, groups: new Set(gids), program: () => undefined };
+}

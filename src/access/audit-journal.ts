@@ -13,8 +13,14 @@ const most = 4096;
 /** How long to wait before it is tried again, in ms. */
 const pauseMs = 20;
 
+/** How long the end waits for the journal, in ms, and how often. */
+const napMs = 5;
+const mostNaps = 40;
+
 export function createJournalSink(journal: Journal, clock: Clock): AuditSink {
   const waiting: string[] = [];
+  /** What went wrong while nobody was there to be told. */
+  let failure: unknown;
   const send = (line: string): boolean => {
     try {
       journal.send({ SYSLOG_IDENTIFIER: "zeusd-audit", PRIORITY: "6", MESSAGE: line });
@@ -24,23 +30,35 @@ export function createJournalSink(journal: Journal, clock: Clock): AuditSink {
       throw error;
     }
   };
+  /** Whether nothing waits any more. */
+  const sendWaiting = (): boolean => {
+    try {
+      while (waiting[0] !== undefined && send(waiting[0])) waiting.shift();
+    } catch (error) {
+      failure = error;
+    }
+    return waiting.length === 0;
+  };
   const later = (): void => {
     clock.after(pauseMs, () => {
-      try {
-        while (waiting[0] !== undefined && send(waiting[0])) waiting.shift();
-      } catch {
-        // Whoever appends next is told.
-      }
-      if (waiting.length > 0) later();
+      if (!sendWaiting()) later();
     });
   };
   return {
-    append(line) {
-      if (waiting.length === 0 && send(line)) return;
-      if (waiting.length >= most) throw new Error("the journal does not take what it is sent");
-      waiting.push(line);
-      if (waiting.length === 1) later();
+    append(lines) {
+      const before = failure;
+      failure = undefined;
+      if (before !== undefined) throw before;
+      if (waiting.length + lines.length > most) throw new Error("the journal does not take what it is sent");
+      const wasWaiting = waiting.length > 0;
+      for (const line of lines) if (waiting.length > 0 || !send(line)) waiting.push(line);
+      if (waiting.length > 0 && !wasWaiting) later();
     },
     reopen() {},
+    close() {
+      // The process is about to end, so nobody else is held up.
+      const nap = new Int32Array(new SharedArrayBuffer(4));
+      for (let naps = 0; naps < mostNaps && !sendWaiting(); naps += 1) Atomics.wait(nap, 0, 0, napMs);
+    },
   };
 }

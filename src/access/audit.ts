@@ -1,18 +1,21 @@
 // The audit: one line for each write on each GPU and for each refusal, with who asked, what for, and what came of it.
 import type { Clock } from "../contract/clock.ts";
-import type { Command, Ending, Known, ReadBack, Witness } from "../contract/command.ts";
+import type { Command, Witness } from "../contract/command.ts";
 import { messageOf, ZeusdError } from "../contract/errors.ts";
 import type { Health } from "../contract/health.ts";
 import type { Log } from "../contract/log.ts";
-import { actorKey, type Actor } from "./actor.ts";
+import { actorKey } from "./actor.ts";
+import { endingLine, refusalLine, type Asking, type AuditLine } from "./audit-line.ts";
 import { RateLimiter } from "./rate.ts";
 
 /** Where lines go: a file, or the system's journal. */
 export interface AuditSink {
-  /** Takes a line without its end, whole. Throws an Error with the reason if it cannot. */
-  append(line: string): void;
+  /** Takes lines without their ends, all of them and whole. Throws an Error with the reason if it cannot. */
+  append(lines: readonly string[]): void;
   /** Goes on in a new file if the old one was moved away. Throws if it cannot, and then goes on as before. */
   reopen(): void;
+  /** Lets go, after a moment for what it still holds. */
+  close(): void;
 }
 
 export interface AuditParts {
@@ -24,28 +27,19 @@ export interface AuditParts {
   readonly required: boolean;
 }
 
-/** A request, and whose it is. */
-export interface Asking {
-  readonly request: {
-    readonly id: string;
-    readonly arrivedMs: number;
-    readonly method: string;
-    readonly path: string;
-    /** Where it came from over TCP. */
-    readonly address?: string | undefined;
-  };
-  readonly actor: Actor;
+/** What the audit says of itself. */
+interface Notice {
+  readonly time: string;
+  readonly event: "refusals_omitted" | "lines_lost";
+  readonly actor?: string;
+  readonly count: number | undefined;
 }
 
-/** A refusal of the policy, with the rule that says no, if one does. */
-export class RuleRefusal extends ZeusdError {
-  readonly rule: string | undefined;
-
-  constructor(code: "forbidden" | "rate_limited", message: string, rule: string | undefined, retryAfterS?: number) {
-    super(code, message, retryAfterS === undefined ? {} : { retryAfterS });
-    this.rule = rule;
-  }
-}
+/**
+ * How long lines wait for each other, in ms: a timer and a write take longer than all else in a request, and for many lines
+ * hardly longer than for one.
+ */
+const gatherMs = 20;
 
 /** How many refusals of one actor are written down: to be refused costs nothing, and must not fill a disk. */
 const refusalRate = { writesPerSecond: 10, burst: 100 };
@@ -56,6 +50,7 @@ const countMs = 10_000;
 export class Audit {
   readonly #parts: AuditParts;
   readonly #limiter: RateLimiter;
+  readonly #waiting: (() => AuditLine | Notice)[] = [];
   /** Refusals that were not written down, by actor. */
   readonly #omitted = new Map<string, number>();
   /** Lines that could not be written since the last one that could. */
@@ -77,9 +72,13 @@ export class Audit {
 
   /** Writes down how a write ends on each of its devices; `rules` are those that allowed it, by device. */
   witness(asking: Asking, command: Command, rules: ReadonlyMap<number, string>): Witness {
-    // Who asked is read now: by the time that the last line is written the process may have ended.
-    const who = whoIs(asking);
-    return { ended: (ending) => this.#ended(who, asking, command, ending, rules.get(ending.target.id)) };
+    askForName(asking);
+    return {
+      ended: (ending, readBack) => {
+        const rule = rules.get(ending.target.id);
+        this.#write(() => endingLine(this.#timeOf(ending.endedMs), asking, command, rule, ending, readBack));
+      },
+    };
   }
 
   /** Writes down what was refused before it reached a device; `command` is absent where it was not even read. */
@@ -90,22 +89,15 @@ export class Audit {
       return;
     }
     this.#limiter.take(key, 1, refusalRate);
-    const { method, path, arrivedMs } = asking.request;
-    this.#write({
-      time: this.#timeOf(this.#parts.clock.monotonicMs()),
-      ...whoIs(asking),
-      ...(operation === undefined ? { request: `${method} ${path.slice(0, longestPath)}` } : { operation }),
-      ...(command ? { [`${command.row.device}s`]: command.devices ?? "all", asked: command.parameters } : {}),
-      ...(command?.dryRun ? { dry_run: true } : {}),
-      ...(error instanceof RuleRefusal ? { rule: error.rule } : {}),
-      ...outcomeOf(error),
-      duration_ms: rounded(this.#parts.clock.monotonicMs() - arrivedMs),
-    });
+    askForName(asking);
+    const nowMs = this.#parts.clock.monotonicMs();
+    this.#write(() => refusalLine(this.#timeOf(nowMs), asking, operation, command, error, nowMs));
   }
 
   /** Goes on in a new file if the old one was moved away. */
   reopen(): void {
     const { sink, health, log } = this.#parts;
+    this.flush();
     try {
       sink.reopen();
       health.report("audit_reopen");
@@ -113,25 +105,6 @@ export class Audit {
       health.report("audit_reopen", "The audit log could not be opened again; the file that was open is in use.");
       log.error(`The audit log could not be opened again, and goes on in the file that was open: ${messageOf(error)}`);
     }
-  }
-
-  #ended(who: object, { request }: Asking, { row, parameters, block }: Command, ending: Ending, rule?: string): void {
-    const { target, before, error, late, readBack, endedMs } = ending;
-    this.#write({
-      time: this.#timeOf(endedMs),
-      ...who,
-      operation: row.name,
-      [target.kind]: target.id,
-      ...(target.uuid ? { uuid: target.uuid } : {}),
-      asked: parameters,
-      block,
-      before,
-      ...(readBack ? readBackOf(readBack) : {}),
-      ...(rule === undefined ? {} : { rule }),
-      ...(error === undefined ? { outcome: "ok" } : outcomeOf(error)),
-      ...(late ? { late } : {}),
-      duration_ms: rounded(endedMs - request.arrivedMs),
-    });
   }
 
   /** The time of day of a moment, for example `2026-01-31T12:00:00.000Z`. */
@@ -145,34 +118,37 @@ export class Audit {
     this.#omitted.set(key, (before ?? 0) + 1);
     if (before !== undefined) return;
     this.#parts.clock.after(countMs, () => {
-      this.#write({
-        time: this.#timeOf(this.#parts.clock.monotonicMs()),
-        event: "refusals_omitted",
-        actor: key,
-        count: this.#omitted.get(key),
-      });
+      const count = this.#omitted.get(key);
       this.#omitted.delete(key);
+      const time = this.#timeOf(this.#parts.clock.monotonicMs());
+      this.#write(() => ({ time, event: "refusals_omitted", actor: key, count }));
     });
   }
 
-  #write(line: Readonly<Record<string, unknown>>): void {
-    if (this.#lost > 0 && !this.#tellLost()) {
-      this.#lost += 1;
-      return;
-    }
-    this.#append(JSON.stringify(line));
+  #write(line: () => AuditLine | Notice): void {
+    if (this.#waiting.push(line) === 1) this.#parts.clock.after(gatherMs, () => this.flush());
   }
 
-  #append(line: string): boolean {
+  /** Writes down what is waiting to be. */
+  flush(): void {
+    const lines = this.#waiting.splice(0).map((line) => JSON.stringify(line()));
+    if (lines.length > 0 && (this.#lost === 0 || this.#tellLost())) this.#append(lines);
+    else this.#lost += lines.length;
+  }
+
+  close(): void {
+    this.flush();
+    this.#parts.sink.close();
+  }
+
+  #append(lines: readonly string[]): void {
     const { sink, health, log } = this.#parts;
     try {
-      sink.append(line);
-      return true;
+      sink.append(lines);
     } catch (error) {
-      if (this.#lost === 0) log.error(`The audit log cannot be written: ${messageOf(error)}`);
+      log.error(`The audit log cannot be written: ${messageOf(error)}`);
       health.report("audit", "The audit log cannot be written.");
-      this.#lost += 1;
-      return false;
+      this.#lost += lines.length;
     }
   }
 
@@ -181,7 +157,7 @@ export class Audit {
     const { sink, health, log, clock } = this.#parts;
     const time = this.#timeOf(clock.monotonicMs());
     try {
-      sink.append(JSON.stringify({ time, event: "lines_lost", count: this.#lost }));
+      sink.append([JSON.stringify({ time, event: "lines_lost", count: this.#lost })]);
     } catch {
       return false;
     }
@@ -192,34 +168,7 @@ export class Audit {
   }
 }
 
-function whoIs({ request: { id, address }, actor: { peer, claims } }: Asking): object {
-  return {
-    request_id: id,
-    ...(peer ? { uid: peer.uid, pid: peer.pid, program: peer.program() } : {}),
-    ...(address === undefined ? {} : { address }),
-    ...(claims ? { sub: claims.sub, jti: claims.jti } : {}),
-  };
-}
-
-/** The most of a path that is written down: it may be as long as a head can be. */
-const longestPath = 200;
-
-function outcomeOf(error: unknown): Readonly<Record<string, unknown>> {
-  const outcome = error instanceof ZeusdError ? error.code : "internal";
-  return { outcome, message: messageOf(error) };
-}
-
-function readBackOf(readBack: ReadBack): Readonly<Record<string, unknown>> {
-  const { kind } = readBack;
-  if (kind === "done")
-    return { after: readBack.set, ...(isEmpty(readBack.enforced) ? {} : { enforced: readBack.enforced }) };
-  return { after: null, read_back: kind, ...(kind === "failed" ? { reason: readBack.reason } : {}) };
-}
-
-function isEmpty(known: Known): boolean {
-  return Object.keys(known).length === 0;
-}
-
-function rounded(ms: number): number {
-  return Math.round(ms * 1000) / 1000;
+/** The peer remembers what it calls itself: by the time that a line is written it may have ended. */
+function askForName({ actor }: Asking): void {
+  actor.peer?.program();
 }

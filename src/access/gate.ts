@@ -2,10 +2,12 @@
 import type { Clock } from "../contract/clock.ts";
 import type { Command, Witness } from "../contract/command.ts";
 import { ZeusdError } from "../contract/errors.ts";
+import type { Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
-import { actorKey, describeActor } from "./actor.ts";
-import { RuleRefusal, type Asking, type Audit } from "./audit.ts";
-import { decide, type Policy, type Rule } from "./policy.ts";
+import { actorKey, describeActor, type Actor } from "./actor.ts";
+import { RuleRefusal, type Asking } from "./audit-line.ts";
+import type { Audit } from "./audit.ts";
+import { decide, isMeant, type Policy, type Rate, type Rule } from "./policy.ts";
 import { RateLimiter } from "./rate.ts";
 
 export interface GateParts {
@@ -25,6 +27,7 @@ export interface Permit {
 
 const noRules: ReadonlyMap<number, string> = new Map();
 const free: Permit = { rules: noRules };
+const unruled: Judgement = { rules: noRules };
 
 export class Gate {
   readonly #parts: GateParts;
@@ -43,61 +46,89 @@ export class Gate {
     const { policy, audit } = this.#parts;
     const isWrite = command.row.kind === "write";
     if (!policy && !(audit && isWrite)) return free;
-    const rules = policy ? this.#judge(policy(), asking, command, targets) : undefined;
-    const names = rules ? namesOf(rules) : noRules;
-    if (!isWrite) return { rules: names };
+    const { rules, shares } = policy ? judge(policy(), asking, command, targets) : unruled;
+    if (!isWrite) return { rules };
     const refusal = audit?.refusal();
     if (refusal) throw refusal;
-    if (rules) this.#limit(asking, command, rules);
-    return audit ? { rules: names, witness: audit.witness(asking, command, names) } : { rules: names };
-  }
-
-  /** The rule that allows the command on each of its targets. */
-  #judge(policy: Policy, { actor }: Asking, command: Command, targets: readonly Target[]): ReadonlyMap<number, Rule> {
-    const { row, parameters } = command;
-    const rules = new Map<number, Rule>();
-    for (const target of targets) {
-      if (target.kind === "gpu" && target.model === undefined) throw unjudged(target);
-      const { rule, refusal } = decide(policy, { actor, row, parameters, target });
-      if (!rule || refusal !== undefined)
-        throw new RuleRefusal("forbidden", refusal ?? "the policy says no", rule?.name);
-      rules.set(target.id, rule);
-    }
-    return rules;
+    if (shares) this.#limit(asking, command, shares);
+    return audit ? { rules, witness: audit.witness(asking, command, rules) } : { rules };
   }
 
   /** Uses up the actor's share of each rule that has a rate, or of none of them. */
-  #limit({ actor }: Asking, { dryRun }: Command, rules: ReadonlyMap<number, Rule>): void {
-    const key = actorKey(actor);
-    const counts = countsOf(rules);
-    for (const [{ name, rate }, count] of counts) {
-      if (!rate) continue;
-      const waitMs = this.#limiter.waitMs(`${name} ${key}`, count, rate);
-      if (waitMs === 0) continue;
-      const allowed = `rule "${name}" allows ${rate.writesPerSecond} writes a second, ${rate.burst} at once`;
-      if (waitMs === Infinity) {
-        throw new RuleRefusal("forbidden", `${count} writes at once are more than may ever be made: ${allowed}`, name);
-      }
-      const waitS = Math.ceil(waitMs / 100) / 10;
-      const text = `${describeActor(actor)} writes too often: ${allowed}; try again in ${waitS} s`;
-      throw new RuleRefusal("rate_limited", text, name, Math.ceil(waitS));
+  #limit({ actor }: Asking, { dryRun }: Command, shares: readonly Share[]): void {
+    const who = actorKey(actor);
+    let longest: Share | undefined;
+    let longestMs = 0;
+    for (const share of shares) {
+      const waitMs = this.#limiter.waitMs(shareKey(share, who), share.count, share.rate);
+      if (waitMs <= longestMs) continue;
+      longestMs = waitMs;
+      longest = share;
     }
+    if (longest) throw tooOften(actor, longest, longestMs);
     if (dryRun) return;
-    for (const [{ name, rate }, count] of counts) if (rate) this.#limiter.take(`${name} ${key}`, count, rate);
+    for (const share of shares) this.#limiter.take(shareKey(share, who), share.count, share.rate);
   }
+}
+
+/** What the policy says to a command. */
+interface Judgement {
+  /** The rule that allows it, by device. */
+  readonly rules: ReadonlyMap<number, string>;
+  /** Of these, those that have a rate; absent if none has. */
+  readonly shares?: readonly Share[] | undefined;
+}
+
+/** What a command needs of a rule's rate. */
+interface Share {
+  readonly rule: Rule;
+  readonly rate: Rate;
+  /** How many devices the rule allows it on. */
+  count: number;
+}
+
+function judge(policy: Policy, { actor }: Asking, command: Command, targets: readonly Target[]): Judgement {
+  const { row, parameters } = command;
+  // Nothing is asked of any device, but who may not ask shall not be told so.
+  if (targets.length === 0) requireAnyRule(policy, actor, row);
+  const rules = new Map<number, string>();
+  let shares: Share[] | undefined;
+  for (const target of targets) {
+    if (target.kind === "gpu" && target.model === undefined) throw unjudged(target);
+    const { rule, refusal } = decide(policy, { actor, row, parameters, target });
+    if (!rule || refusal !== undefined) throw new RuleRefusal("forbidden", refusal ?? "the policy says no", rule?.name);
+    rules.set(target.id, rule.name);
+    const { rate } = rule;
+    if (!rate) continue;
+    shares ??= [];
+    const share = shares.find((one) => one.rule === rule);
+    if (share) share.count += 1;
+    else shares.push({ rule, rate, count: 1 });
+  }
+  return { rules, shares };
+}
+
+function requireAnyRule({ rules }: Policy, actor: Actor, row: Row): void {
+  if (rules.some((rule) => isMeant(rule.who, actor) && rule.rows.has(row))) return;
+  throw new RuleRefusal("forbidden", `no rule of the policy allows ${row.name} to ${describeActor(actor)}`, undefined);
+}
+
+/** With the name's length, so that no name and actor together read like others. */
+function shareKey({ rule: { name } }: Share, who: string): string {
+  return `${name.length} ${name} ${who}`;
+}
+
+function tooOften(actor: Actor, { rule: { name }, rate, count }: Share, waitMs: number): RuleRefusal {
+  const allowed = `rule "${name}" allows ${rate.writesPerSecond} writes a second, ${rate.burst} at once`;
+  if (waitMs === Infinity) {
+    return new RuleRefusal("forbidden", `${count} writes at once are more than may ever be made: ${allowed}`, name);
+  }
+  const waitS = Math.ceil(waitMs / 100) / 10;
+  const text = `${describeActor(actor)} writes too often: ${allowed}; try again in ${waitS} s`;
+  return new RuleRefusal("rate_limited", text, name, Math.ceil(waitS));
 }
 
 /** A refusal would be for good, and clients would never ask again. */
 function unjudged({ name }: Target): ZeusdError {
   return new ZeusdError("gpu_away", `${name} has not been there yet, so that the policy cannot be applied to it`);
-}
-
-function countsOf(rules: ReadonlyMap<number, Rule>): ReadonlyMap<Rule, number> {
-  const counts = new Map<Rule, number>();
-  for (const rule of rules.values()) counts.set(rule, (counts.get(rule) ?? 0) + 1);
-  return counts;
-}
-
-function namesOf(rules: ReadonlyMap<number, Rule>): ReadonlyMap<number, string> {
-  return new Map([...rules].map(([id, { name }]) => [id, name]));
 }

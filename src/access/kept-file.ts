@@ -19,7 +19,9 @@ export interface KeptFileParts<Content> {
 export class KeptFile<Content> {
   readonly #parts: KeptFileParts<Content>;
   #content: Content;
-  #reading: Promise<void> = Promise.resolve();
+  #reading: Promise<void> | undefined;
+  /** The reading that begins when the one that is under way has ended. */
+  #next: Promise<void> | undefined;
 
   private constructor(parts: KeptFileParts<Content>, content: Content) {
     this.#parts = parts;
@@ -38,10 +40,22 @@ export class KeptFile<Content> {
     return this.#content;
   }
 
-  /** Reads it again, after any reading that is under way. All or nothing: what is wrong with it is told, and the old content stays. */
+  /**
+   * Reads it again, after any reading that is under way. All or nothing: what is wrong with it is told, and the old content
+   * stays. Who asks while a reading is waiting to begin gets that one.
+   */
   reload(): Promise<void> {
-    this.#reading = this.#reading.then(() => this.#reload());
-    return this.#reading;
+    if (this.#reading) return (this.#next ??= this.#reading.then(() => this.#begin()));
+    return this.#begin();
+  }
+
+  #begin(): Promise<void> {
+    this.#next = undefined;
+    const reading = this.#reload().finally(() => {
+      if (this.#reading === reading) this.#reading = undefined;
+    });
+    this.#reading = reading;
+    return reading;
   }
 
   async #reload(): Promise<void> {

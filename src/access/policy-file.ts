@@ -1,7 +1,7 @@
 // The policy file: from TOML to rules that hold numbers. Names are looked up here, once, and never for a request.
 import { isGpuName } from "../contract/device-name.ts";
 import { messageOf } from "../contract/errors.ts";
-import { quantities } from "../contract/field.ts";
+import { quantities, U32_MAX } from "../contract/field.ts";
 import { apiGroups, rights } from "../contract/operations.ts";
 import { glob } from "./glob.ts";
 import type { Bound, Bounds, Pattern, Policy, Rate, Rule, Who } from "./policy.ts";
@@ -49,9 +49,9 @@ function parse(text: string): Document {
   try {
     return parseDocument(text);
   } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    const line = "lineNumber" in error ? Number(error.lineNumber) : 1;
-    throw new PolicyError([{ line, key: "", text: error.message }], { cause: error });
+    // A file that is nested too deeply ends the parser otherwise.
+    const line = error instanceof SyntaxError && "lineNumber" in error ? Number(error.lineNumber) : 1;
+    throw new PolicyError([{ line, key: "", text: messageOf(error) }], { cause: error });
   }
 }
 
@@ -103,7 +103,7 @@ const allowedText = `give API groups (${apiGroups.join(", ")}) and operations su
 function readGpus(section: Section): Rule["gpus"] {
   if (!section.has("gpus")) return undefined;
   return section.list("gpus").map((gpu, index) => {
-    if (typeof gpu === "number" && Number.isInteger(gpu) && gpu >= 0) return gpu;
+    if (typeof gpu === "number" && Number.isInteger(gpu) && gpu >= 0 && gpu <= U32_MAX) return gpu;
     if (typeof gpu === "string" && isGpuName(gpu)) return gpu;
     section.problem(
       ["gpus", index],
@@ -116,7 +116,7 @@ function readGpus(section: Section): Rule["gpus"] {
 const mostWrites = 1_000_000;
 
 function readRate(section: Section): Rate | undefined {
-  const rate = section.table("rate");
+  const rate = section.table("rate", "{ writes_per_second = 5, burst = 20 }");
   if (!rate) return undefined;
   const writesPerSecond = rate.number("writes_per_second", { least: 0.001, most: mostWrites, whole: false }) ?? 0;
   if (!rate.has("writes_per_second")) rate.problem("writes_per_second", "it is missing");
@@ -128,10 +128,10 @@ function readRate(section: Section): Rate | undefined {
 function readBounds(section: Section): Bounds {
   const models = section.has("models") ? { models: section.texts("models").map(toPattern) } : {};
   const bounds = quantities.flatMap((quantity) => {
-    const bound = readBound(section.table(quantity));
+    const bound = readBound(section.table(quantity, "{ min = 1, max = 2 }"));
     return bound ? [[quantity, bound] as const] : [];
   });
-  if (bounds.length === 0)
+  if (!quantities.some((quantity) => section.has(quantity)))
     section.problem("", `it bounds nothing; give ${quantities.join(", ")}, each as { min = …, max = … }`);
   section.refuseOthers();
   return { ...models, ...Object.fromEntries(bounds) };
@@ -155,6 +155,7 @@ function toPattern(text: string): Pattern {
 function refuseTwins(drafts: readonly Draft[]): void {
   const lines = new Map<string, number>();
   for (const { section, rule } of drafts) {
+    if (rule.name === "") continue;
     const before = lines.get(rule.name);
     if (before !== undefined) section.problem("name", `the rule at line ${before} has it as well`);
     else lines.set(rule.name, rule.line);
@@ -179,15 +180,11 @@ async function lookUp(
 ): Promise<readonly number[]> {
   const kind = key === "users" ? "user" : "group";
   const missing = (name: string): string => `there is no ${kind} ${JSON.stringify(name)}; correct or remove it`;
-  const ids = wanted.map(async (name, index) => {
-    try {
-      const id = await find(name);
-      if (id !== undefined) return [id];
-      section.problem([key, index], missing(name));
-    } catch (error) {
-      section.problem([key, index], messageOf(error));
-    }
+  const found = await Promise.allSettled(wanted.map(find));
+  return found.flatMap((outcome, index) => {
+    if (outcome.status === "fulfilled" && outcome.value !== undefined) return outcome.value;
+    const text = outcome.status === "rejected" ? messageOf(outcome.reason) : missing(wanted[index] ?? "");
+    section.problem([key, index], text);
     return [];
   });
-  return (await Promise.all(ids)).flat();
 }

@@ -1,6 +1,6 @@
 // A table of a file, read key by key. What is wrong is noted with its line and key, and reading goes on.
 import { U32_MAX } from "../contract/field.ts";
-import type { Document, Path } from "./toml.ts";
+import type { Document, Path, Table } from "./toml.ts";
 
 export interface Problem {
   readonly line: number;
@@ -16,16 +16,14 @@ interface Range {
   readonly whole?: boolean;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
-
 export class Section {
   readonly #document: Document;
   readonly #problems: Problem[];
   readonly #path: Path;
-  readonly #fields: Fields;
+  readonly #fields: Table;
   readonly #asked = new Set<string>();
 
-  constructor(document: Document, problems: Problem[], path: Path = [], fields: Fields = document.value) {
+  constructor(document: Document, problems: Problem[], path: Path = [], fields: Table = document.value) {
     this.#document = document;
     this.#problems = problems;
     this.#path = path;
@@ -44,6 +42,7 @@ export class Section {
   }
 
   has(key: string): boolean {
+    this.#asked.add(key);
     return Object.hasOwn(this.#fields, key);
   }
 
@@ -97,11 +96,12 @@ export class Section {
     });
   }
 
-  table(key: string): Section | undefined {
+  /** `example` shows how it is written. */
+  table(key: string, example: string): Section | undefined {
     const value = this.#take(key);
     if (value === undefined) return undefined;
     if (isTable(value)) return this.#inner([key], value);
-    this.problem(key, "it must be a table, as in { min = 1, max = 2 }");
+    this.problem(key, `it must be a table, as in ${example}`);
     return undefined;
   }
 
@@ -109,7 +109,7 @@ export class Section {
   tables(key: string): readonly Section[] {
     const value = this.#take(key);
     if (value === undefined) return [];
-    if (Array.isArray(value) && value.every(isTable))
+    if (Array.isArray(value) && value.length > 0 && value.every(isTable))
       return value.map((each, index) => this.#inner([key, index], each));
     this.problem(
       key,
@@ -126,15 +126,14 @@ export class Section {
   }
 
   #take(key: string): unknown {
-    this.#asked.add(key);
     return this.has(key) ? this.#fields[key] : undefined;
   }
 
-  #inner(path: Path, fields: Fields): Section {
+  #inner(path: Path, fields: Table): Section {
     return new Section(this.#document, this.#problems, [...this.#path, ...path], fields);
   }
 }
 
-function isTable(value: unknown): value is Fields {
+function isTable(value: unknown): value is Table {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
 }

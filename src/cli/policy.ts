@@ -1,6 +1,6 @@
 // What `zeusd policy` says: whether a file can be used, and which rule decides a question.
 import { stringify } from "node:querystring";
-import { describeActor, type Actor } from "../access/actor.ts";
+import { describeActor, supposedActor, type Actor } from "../access/actor.ts";
 import { describeRule, explain, type Explanation } from "../access/explain.ts";
 import { PolicyError, describeProblem, readPolicy, type Names } from "../access/policy-file.ts";
 import type { Policy } from "../access/policy.ts";
@@ -8,7 +8,8 @@ import { readTrustedFile } from "../access/trusted-file.ts";
 import { ask } from "../client/ask.ts";
 import { messageOf } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
-import { rights, type Row } from "../contract/operations.ts";
+import { operationOf, type Row } from "../contract/operations.ts";
+import { checkRange } from "../contract/range.ts";
 import type { ExplainFlags } from "./policy-options.ts";
 
 /** The name service, which here also knows all groups of a user. */
@@ -20,6 +21,8 @@ interface People extends Names {
 export interface PolicyCommandParts {
   readonly people: People;
   readonly euid: number;
+  /** For a daemon that wants one. */
+  readonly token?: string | undefined;
   readonly stdout: (text: string) => void;
 }
 
@@ -53,11 +56,12 @@ async function openPolicy(path: string, { euid, people }: PolicyCommandParts): P
 /** Prints which rule decides and why, and gives back whether all of it is allowed. */
 export async function explainPolicy(flags: ExplainFlags, parts: PolicyCommandParts): Promise<boolean> {
   const actor = await actorOf(flags, parts.people);
-  const row = rowOf(flags.operation);
+  const row = operationOf(flags.operation);
   const devices =
     flags.policy === undefined
-      ? await askDaemon(flags, row, actor)
+      ? await askDaemon(flags, row, actor, parts)
       : await askFile(flags.policy, flags, row, actor, parts);
+  if (Object.keys(devices).length === 0) throw new Error(`The daemon has no ${row.device.toUpperCase()}s to ask about`);
   for (const [device, explanation] of Object.entries(devices)) {
     const name = `${row.device.toUpperCase()} ${device}`;
     parts.stdout(textOf(`${row.name} on ${name} for ${describeActor(actor)}`, explanation));
@@ -72,31 +76,27 @@ function textOf(question: string, { allowed, rule, refusal, rules }: Explanation
 }
 
 async function actorOf({ user, uid, gid, token }: ExplainFlags, people: People): Promise<Actor> {
-  const claims = token === undefined ? undefined : { sub: token, scopes: [] };
-  if (user !== undefined) {
-    const found = await people.user(user);
-    if (!found) throw new Error(`There is no user '${user}'; give --uid and --gid for somebody of another machine`);
-    const groups = new Set([found.gid, ...(await people.groupsOf(user))]);
-    return { peer: { ...found, groups, program: () => undefined }, claims };
+  if (user === undefined) {
+    if (uid === undefined && gid.length > 0) throw new Error("--gid says nothing without --uid");
+    return supposedActor(uid, gid, token);
   }
-  if (uid === undefined) {
-    if (gid.length > 0) throw new Error("--gid says nothing without --uid");
-    return { claims };
-  }
-  return { peer: { uid, gid: gid[0] ?? uid, groups: new Set(gid), program: () => undefined }, claims };
-}
-
-function rowOf(operation: string): Row {
-  const [row, ...more] = rights.get(operation) ?? [];
-  if (row && more.length === 0) return row;
-  throw new Error(
-    `--operation must name one operation, e.g. set_power_limit, or gpu/get_power where CPUs have it as well; not '${operation}'`,
-  );
+  if (gid.length > 0) throw new Error("--user comes with all groups of that user; --gid goes with --uid");
+  const found = await people.user(user);
+  if (!found) throw new Error(`There is no user '${user}'; give --uid and --gid for somebody of another machine`);
+  return supposedActor(found.uid, [found.gid, ...(await people.groupsOf(user))], token);
 }
 
 type Devices = Readonly<Record<string, Explanation>>;
 
-async function askDaemon({ socketPath, gpu, parameters }: ExplainFlags, row: Row, actor: Actor): Promise<Devices> {
+async function askDaemon(
+  { socketPath, gpu, parameters, ...facts }: ExplainFlags,
+  row: Row,
+  actor: Actor,
+  { token }: PolicyCommandParts,
+): Promise<Devices> {
+  if (facts.gpuModel !== undefined || facts.gpuUuid !== undefined || facts.gpuPciAddress !== undefined) {
+    throw new Error("The daemon knows its GPUs: --gpu-model, --gpu-uuid and --gpu-pci-address go with --policy");
+  }
   const { peer, claims } = actor;
   const query = stringify({
     operation: `${row.device}/${row.name}`,
@@ -106,12 +106,13 @@ async function askDaemon({ socketPath, gpu, parameters }: ExplainFlags, row: Row
     ...(gpu === undefined ? {} : { gpu_ids: gpu }),
     ...parameters,
   });
-  const { status, body } = await ask(socketPath, `/policy/explain?${query}`).catch((error: unknown) => {
+  const { status, body } = await ask(socketPath, `/policy/explain?${query}`, token).catch((error: unknown) => {
     throw new Error(
       `Cannot ask the daemon at '${socketPath}': ${messageOf(error)}; give --socket-path, or --policy to ask a file`,
       { cause: error },
     );
   });
+  if (status === 401) throw new Error(`The daemon at '${socketPath}' wants a token; give one in ZEUSD_TOKEN`);
   if (status !== 200) throw new Error(`The daemon at '${socketPath}' refuses to say: ${body}`);
   // The daemon is ours, and so is the shape of its answer.
   const { gpus, cpus } = JSON.parse(body) as { readonly gpus?: Devices; readonly cpus?: Devices };
@@ -136,11 +137,15 @@ async function askFile(
     uuid: gpuUuid,
     pci_address: gpuPciAddress,
   };
+  const values = valuesOf(row, parameters);
+  checkRange(row, values);
   const policy = await openPolicy(path, parts);
-  return { [gpu]: explain(policy, { actor, row, parameters: valuesOf(row, parameters), target }) };
+  return { [gpu]: explain(policy, { actor, row, parameters: values, target }) };
 }
 
 function valuesOf(row: Row, given: ExplainFlags["parameters"]): Values {
+  const other = Object.keys(given).find((name) => !Object.hasOwn(row.parameters, name));
+  if (other !== undefined) throw new Error(`${row.name} has no --${other.replaceAll("_", "-")}`);
   return Object.fromEntries(
     Object.entries(row.parameters).map(([name, field]) => {
       const text = given[name];

@@ -10,9 +10,10 @@ export interface Answer {
 const patienceMs = 10_000;
 
 /** Rejects with the system's error if nobody answers. */
-export function ask(socketPath: string, target: string): Promise<Answer> {
+export function ask(socketPath: string, target: string, token?: string): Promise<Answer> {
+  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   return new Promise((resolve, reject) => {
-    const sent = request({ socketPath, path: target, agent: false, timeout: patienceMs }, (response) => {
+    const sent = request({ socketPath, path: target, headers, agent: false, timeout: patienceMs }, (response) => {
       let body = "";
       response.setEncoding("utf8").on("data", (part: string) => (body += part));
       response.once("end", () => resolve({ status: response.statusCode ?? 0, body }));

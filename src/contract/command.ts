@@ -41,17 +41,16 @@ export interface Ending {
   readonly endedMs: number;
   /** What the settings were, as far as the daemon knew when the driver was called, each with its age. */
   readonly before: Known;
-  /** Absent if it succeeded. */
-  readonly error?: unknown;
+  /** Undefined if it succeeded. */
+  readonly error: unknown;
   /** Whether it had been said before that it has not returned in time. */
   readonly late: boolean;
-  /** Absent if it failed. */
-  readonly readBack?: ReadBack;
 }
 
 /** Hears how a write ended on each of its devices, be it long after the reply. */
 export interface Witness {
-  ended(ending: Ending): void;
+  /** `readBack` is absent if the driver was not called, or is not waited for any longer. */
+  ended(ending: Ending, readBack?: ReadBack): void;
 }
 
 /** What each device answered, by ascending id. A write answers nothing. */

@@ -274,3 +274,12 @@ export const rights: ReadonlyMap<string, ReadonlySet<Row>> = new Map(
 function rightsOf({ group, device, name }: Operation): readonly [ApiGroup, string, string] {
   return [group, name, `${device}/${name}`];
 }
+
+/** The operation that a right names by itself; throws a RangeError if it names none or several. */
+export function operationOf(right: string): Row {
+  const [row, ...more] = rights.get(right) ?? [];
+  if (row && more.length === 0) return row;
+  throw new RangeError(
+    `${JSON.stringify(right)} does not name one operation; give e.g. set_power_limit, or gpu/get_power where CPUs have it as well`,
+  );
+}

@@ -105,6 +105,7 @@ export class Lane {
   refuseAll(error: ZeusdError): void {
     this.refuseWaiting(error);
     if (this.#running?.caller) this.#answerEarly(this.#running, "so far");
+    else this.#running?.work.abandoned?.(error);
   }
 
   /** What runs now and since when, for example `set_power_limit on GPU 0 (3.2 s)`. */

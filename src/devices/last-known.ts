@@ -22,6 +22,11 @@ export class LastKnown {
     return known;
   }
 
+  /** An operation has failed: what it was to change may be changed in part. */
+  doubt({ settings = [] }: Row): void {
+    for (const setting of settings) this.#values.delete(setting);
+  }
+
   /** A GPU that is opened anew may have been reset. */
   forget(): void {
     this.#values.clear();

@@ -91,7 +91,8 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
   /** Without a caller nobody waits, and the command has no deadline. The witness hears how a write ends. */
   run({ row, parameters }: Command, caller?: Caller, witness?: Witness): Promise<Values> {
     const work = { name: row.name, harmless: row.kind !== "write", call: () => this.#call(row, parameters) };
-    const account = witness && this.#account(row, witness);
+    const readBacks = this.#readBacks;
+    const account = witness && new Account({ target: this, row, witness, readBacks, clock: this.#parts.clock });
     const outcome = this.#start(row, account ? this.#accounted(row, work, account) : work, caller);
     if (account) outcome.catch((error) => account.givenUp(error));
     return outcome;
@@ -122,24 +123,19 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     });
   }
 
-  #account(row: Row, witness: Witness): Account {
-    const { clock } = this.#parts;
-    return new Account({ target: this, row, witness, readBacks: this.#readBacks, nowMs: () => clock.monotonicMs() });
-  }
-
   /** The same work, of which the account hears how it goes. */
   #accounted(row: Row, { name, harmless = false, call }: Work, account: Account): Work {
     return {
       name,
       harmless,
-      call: async () => {
-        account.begin(this.#lastKnown.of(row, this.#parts.clock.monotonicMs()));
-        const values = await call().catch((error: unknown) => {
-          account.failed(error);
-          throw error;
-        });
-        account.succeeded();
-        return values;
+      call: () => {
+        const outcome = call();
+        account.begun(this.#lastKnown.of(row, this.#parts.clock.monotonicMs()));
+        outcome.then(
+          () => account.ended(),
+          (error: unknown) => (wasTried(error) ? account.ended(error) : account.givenUp(error)),
+        );
+        return outcome;
       },
       abandoned: (error) => account.givenUp(error),
     };
@@ -157,7 +153,10 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
       return values;
     } catch (error) {
       // A call of a device that was given up meanwhile says nothing of the one that is there now.
-      if (device === this.#device) this.#parts.failed(error);
+      if (device === this.#device) {
+        this.#lastKnown.doubt(row);
+        this.#parts.failed(error);
+      }
       throw error;
     }
   }
@@ -169,4 +168,9 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
   #awayError(reason: ZeusdError): ZeusdError {
     return new ZeusdError("gpu_away", `${this.name} is away: ${reason.message}`, { cause: reason });
   }
+}
+
+/** Whether a call that failed may have changed something. */
+function wasTried(error: unknown): boolean {
+  return !(error instanceof ZeusdError && (error.code === "not_supported" || error.code === "gpu_away"));
 }

@@ -16,6 +16,12 @@ const tellers: readonly Row[] = Object.entries(gpuOperations)
   .map(([call, row]): Row => ({ call, ...row }))
   .filter(({ tells }) => tells);
 
+const told: readonly Setting[] = tellers.flatMap(({ tells }) => tells?.setting ?? []);
+
+function overlap(some: readonly Setting[], others: readonly Setting[]): boolean {
+  return some.some((setting) => others.includes(setting));
+}
+
 export interface ReadBackParts {
   readonly clock: Clock;
   /** Whether the lane runs nothing. */
@@ -41,15 +47,15 @@ export class ReadBacks {
     this.#watch = new Watch(parts.clock, (nowMs) => this.#look(nowMs));
   }
 
-  /** Tells once what a write has set; at once where the driver cannot tell. */
+  /** A write has ended: tells once what its settings are now; at once where the driver cannot tell. */
   after({ settings = [] }: Row, tell: (readBack: ReadBack) => void): void {
-    this.#end({ kind: "superseded" }, (pending) => pending.settings.some((setting) => settings.includes(setting)));
-    if (!tellers.some(({ tells }) => tells && settings.includes(tells.setting))) {
+    if (this.#pending.length > 0) this.#end({ kind: "superseded" }, (pending) => overlap(pending.settings, settings));
+    if (!overlap(told, settings)) {
       tell({ kind: "untold" });
       return;
     }
     const nowMs = this.#parts.clock.monotonicMs();
-    this.#pending = [...this.#pending, { settings, sinceMs: nowMs, tell }];
+    this.#pending = this.#pending.concat({ settings, sinceMs: nowMs, tell });
     this.#watch.until(nowMs + quietMs);
   }
 
@@ -62,28 +68,30 @@ export class ReadBacks {
     const first = this.#pending[0];
     const last = this.#pending.at(-1);
     if (!first || !last || this.#reading) return;
-    const isDue = last.sinceMs + quietMs <= nowMs && this.#parts.isIdle();
+    const dueMs = last.sinceMs + quietMs;
+    const isDue = dueMs <= nowMs && this.#parts.isIdle();
     if (isDue || first.sinceMs + patienceMs <= nowMs) void this.#read(this.#pending);
-    else this.#watch.until(Math.max(last.sinceMs, nowMs) + quietMs);
+    else this.#watch.until(dueMs > nowMs ? dueMs : nowMs + quietMs);
   }
 
   async #read(wanted: readonly Pending[]): Promise<void> {
     this.#reading = true;
-    const settings = new Set(wanted.flatMap((pending) => pending.settings));
-    const found = await this.#ask(tellers.filter(({ tells }) => tells && settings.has(tells.setting)));
+    // All readings are in the lane before a later write is.
+    const readings = wanted.map(async (pending) => {
+      const found = await this.#ask(pending.settings);
+      // What was set again before the reading had its turn is not pending any more.
+      this.#end(found, (one) => one === pending);
+    });
+    await Promise.all(readings);
     this.#reading = false;
-    // Of what was set again before the reading had its turn, this is not the value.
-    const meant = new Set(wanted.filter((pending) => this.#pending.includes(pending)));
-    this.#end(found, (pending) => meant.has(pending));
     if (this.#pending.length > 0) this.#watch.until(this.#parts.clock.monotonicMs() + quietMs);
   }
 
-  async #ask(rows: readonly Row[]): Promise<ReadBack> {
+  async #ask(settings: readonly Setting[]): Promise<ReadBack> {
     const known: Record<"set" | "enforced", Partial<Record<Setting, Values>>> = { set: {}, enforced: {} };
     let failure: string | undefined;
-    // All of them are in the lane before a later write is.
-    const asked = rows.map(async (row) => {
-      if (!row.tells) return;
+    const asked = tellers.map(async (row) => {
+      if (!row.tells || !settings.includes(row.tells.setting)) return;
       const { setting, value } = row.tells;
       try {
         known[value][setting] = await this.#parts.read(row);

@@ -15,6 +15,8 @@ export interface HeldPeer extends Peer {
 export class Connection {
   /** Who connected; absent over TCP. */
   readonly peer: Peer | undefined;
+  /** Where from, over TCP. A socket that has been closed does not tell any more. */
+  readonly address: string | undefined;
   readonly #socket: Socket;
   /** Ends of the streams on it. node:http closes no reply that waits behind another when the connection dies. */
   readonly #closeStreams = new Set<() => void>();
@@ -25,6 +27,7 @@ export class Connection {
   constructor(socket: Socket, peer?: HeldPeer) {
     this.#socket = socket;
     this.peer = peer;
+    this.address = socket.remoteAddress;
     socket.once("close", () => {
       this.endStreams();
       peer?.close();

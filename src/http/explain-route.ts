@@ -1,11 +1,11 @@
 // `GET /policy/explain`: asks the policy that is in force what it would say to somebody, on the devices that are there.
 import { parse as parseQuery, stringify } from "node:querystring";
-import type { Actor } from "../access/actor.ts";
+import { supposedActor, type Actor } from "../access/actor.ts";
 import { explain } from "../access/explain.ts";
 import type { Access } from "../access/guard.ts";
-import { ZeusdError } from "../contract/errors.ts";
+import { ZeusdError, messageOf } from "../contract/errors.ts";
 import { U32_MAX } from "../contract/field.ts";
-import { rights } from "../contract/operations.ts";
+import { operationOf, type Row } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import { jsonReply, type Reply, type Request } from "./message.ts";
 import { excerpt } from "./wire/excerpt.ts";
@@ -23,14 +23,10 @@ interface ExplainParts {
 export function explainReply({ access, fleet }: ExplainParts, request: Request): Reply {
   if (!access.policy) throw new ZeusdError("not_found", "There is no policy; start the daemon with --policy.");
   const { operation, uid, gids, sub, ...own } = parseQuery(request.query);
-  const [row, ...more] = rights.get(one(operation, "operation")) ?? [];
-  if (!row || more.length > 0) {
-    const text =
-      "operation must name one operation, such as set_power_limit, or gpu/get_power where CPUs have it as well";
-    throw new ZeusdError("bad_request", text);
-  }
+  const row = rowOf(one(operation, "operation"));
   const actor = actorOf({ uid, gids, sub });
-  const given = { ...(row.kind === "write" ? { block: "true" } : {}), ...own };
+  const all = fleet.gpus.map(({ id }) => id).join(",");
+  const given = { ...(row.kind === "write" ? { block: "true", gpu_ids: all } : {}), ...own };
   const command = decodeQuery(row, stringify(given));
   const policy = access.policy();
   const { parameters } = command;
@@ -43,25 +39,25 @@ export function explainReply({ access, fleet }: ExplainParts, request: Request):
 type Given = string | readonly string[] | undefined;
 
 function actorOf({ uid, gids, sub }: Readonly<Record<"uid" | "gids" | "sub", Given>>): Actor {
-  const claims = sub === undefined ? undefined : { sub: one(sub, "sub"), scopes: [] };
-  if (uid === undefined) {
-    if (gids !== undefined) throw new ZeusdError("bad_request", "gids says nothing without uid");
-    return { claims };
-  }
-  const groups =
-    gids === undefined
-      ? []
-      : one(gids, "gids")
-          .split(",")
-          .map((gid) => idOf(gid, "gids"));
-  const peer = {
-    uid: idOf(one(uid, "uid"), "uid"),
-    gid: groups[0] ?? U32_MAX,
-    groups: new Set(groups),
-    program: () => undefined,
-  };
-  return { peer, claims };
+  if (uid === undefined && gids !== undefined) throw new ZeusdError("bad_request", "gids says nothing without uid");
+  const groups = gids === undefined ? [] : one(gids, "gids").split(",");
+  return supposedActor(
+    uid === undefined ? undefined : idOf(one(uid, "uid"), "uid"),
+    groups.map((gid) => idOf(gid, "gids")),
+    sub === undefined ? undefined : one(sub, "sub"),
+  );
 }
+
+function rowOf(operation: string): Row {
+  try {
+    return operationOf(operation.slice(0, longestName));
+  } catch (error) {
+    throw new ZeusdError("bad_request", `operation: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Longer than any; what a refusal repeats is not longer. */
+const longestName = 100;
 
 function one(given: Given, name: string): string {
   if (typeof given === "string") return given;

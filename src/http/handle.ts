@@ -41,11 +41,14 @@ export function createHandler(parts: HandleParts): Handler {
     const progress = begin(request);
     const { route } = progress;
     try {
-      const actor = (progress.actor = await authorize(access, route, request));
+      let actor = (progress.actor = await authorize(access, route, request));
       if (route.kind === "unknown") return emptyReply(404);
       if (route.kind === "daemon") return route.answer(actor, request);
       const { row, wire } = route;
-      const command = (progress.command = await wire.decode(row, request, route.segment));
+      const decoded = wire.decode(row, request, route.segment);
+      const command = (progress.command = await decoded);
+      // A body may take its time, and a token may be revoked or expire meanwhile.
+      if (access.tokens && decoded instanceof Promise) actor = await authorize(access, route, request);
       const members = fleet.select(command);
       const { rules, witness } = access.gate.permit({ request, actor }, command, members);
       if (row.kind === "stream") return { ...streams.reply(command), recheck: () => recheck(parts, progress, command) };
@@ -67,8 +70,9 @@ async function recheck({ access, fleet }: HandleParts, { request, route }: Progr
 function refuse({ access, log }: HandleParts, progress: Progress, error: unknown): Reply {
   const { request, route, actor, command } = progress;
   const row = route.kind === "operation" ? route.row : undefined;
-  // How a command that was run ended on each device, its witness has heard.
-  if (!(error instanceof CommandFailed) && (row?.kind === "write" || isRefusalOfAccess(error))) {
+  // How a command that was run ended on each device, its witness has heard, be it foreseen or not.
+  const isRun = error instanceof CommandFailed || (command !== undefined && !(error instanceof ZeusdError));
+  if (!isRun && (row?.kind === "write" || isRefusalOfAccess(error))) {
     access.audit?.refused({ request, actor }, row?.name, command, error);
   }
   if (error instanceof ZeusdError || error instanceof CommandFailed) {

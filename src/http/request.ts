@@ -2,6 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Peer } from "../access/actor.ts";
+import type { Connection } from "./connection.ts";
 import type { Request } from "./message.ts";
 import { parseTarget } from "./target.ts";
 
@@ -35,23 +36,21 @@ export class IncomingRequest implements Request {
   readonly path: string;
   readonly query: string;
   readonly peer: Peer | undefined;
+  readonly address: string | undefined;
   readonly #incoming: IncomingMessage;
   readonly #room: BodyRoom;
 
-  constructor(incoming: IncomingMessage, id: string, arrivedMs: number, room: BodyRoom, peer: Peer | undefined) {
+  constructor(incoming: IncomingMessage, id: string, arrivedMs: number, room: BodyRoom, from: Connection) {
     const { path, query } = parseTarget(incoming.url ?? "/");
     this.#incoming = incoming;
     this.#room = room;
     this.id = id;
-    this.peer = peer;
+    this.peer = from.peer;
+    this.address = from.address;
     this.arrivedMs = arrivedMs;
     this.method = incoming.method ?? "GET";
     this.path = path;
     this.query = query;
-  }
-
-  get address(): string | undefined {
-    return this.#incoming.socket.remoteAddress;
   }
 
   header(name: string): string | undefined {

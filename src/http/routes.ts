@@ -45,6 +45,7 @@ export function createRoutes(wires: Wires, daemonRoutes: readonly DaemonRoute[])
   const exact = new Map<string, Route>();
   const byId = new Map<string, Row>();
   for (const route of daemonRoutes) exact.set(`GET ${route.path}`, route);
+  const openPaths = new Set(daemonRoutes.filter(({ guard }) => guard === "open").map(({ path }) => path));
   for (const row of allOperations) {
     const method = row.kind === "write" ? "POST" : "GET";
     const route: OperationRoute = { kind: "operation", row, segment: "", guard: row.group, wire: wires.query };
@@ -57,15 +58,15 @@ export function createRoutes(wires: Wires, daemonRoutes: readonly DaemonRoute[])
       if (route) return route;
       const [, device, segment, name, ...more] = path.split("/");
       const row = more.length === 0 && segment ? byId.get(`${method} /${device}/{id}/${name}`) : undefined;
-      if (!row || !segment) return { kind: "unknown", guard: unknownGuard(path), wire: wires.query };
+      if (!row || !segment)
+        return { kind: "unknown", guard: openPaths.has(path) ? "open" : unknownGuard(path), wire: wires.query };
       return { kind: "operation", row, segment, guard: row.group, wire: wires.path };
     },
   };
 }
 
-/** What must be allowed to someone to learn that a path does not exist (protocol of 0.4 and later). */
+/** What must be allowed to someone to learn that a path does not exist (protocol of 0.4 and later), if it is not open. */
 function unknownGuard(path: string): Guard {
-  if (path === "/discover" || path === "/time") return "open";
   if (path.startsWith("/gpu/set_") || path.startsWith("/gpu/reset_")) return "gpu-control";
   if (path.startsWith("/gpu/")) return "gpu-read";
   if (path.startsWith("/cpu/")) return "cpu-read";

@@ -127,7 +127,7 @@ export class HttpServer {
     if (!connection?.begin(response)) return;
     const id = this.#parts.nextRequestId();
     const arrivedMs = this.#parts.clock.monotonicMs();
-    const request = new IncomingRequest(incoming, id, arrivedMs, this.#bodies, connection.peer);
+    const request = new IncomingRequest(incoming, id, arrivedMs, this.#bodies, connection);
     const refused = this.#refusal(incoming, request);
     const reply = refused ?? (await this.#parts.handler.handle(request));
     if (response.destroyed || incoming.socket.destroyed) return;

@@ -21,7 +21,7 @@ export async function startOnSocket({ backends }: FakeMachine, config: Partial<C
   const folder = await mkdtemp(join(tmpdir(), "zeusd-http-"));
   const path = join(folder, "zeusd.sock");
   const log = createQuietLog();
-  const parts = { version: "1.2.3", clock: systemClock, log, euid: 0, backends };
+  const parts = { version: "1.2.3", clock: systemClock, log, euid: process.geteuid?.() ?? 0, backends };
   const listener = { mode: "uds", path, permissions: 0o600 } as const;
   const daemon = await startDaemon(testConfig({ ...config, listener }), parts);
   onTestFinished(async () => {

@@ -1,7 +1,12 @@
 // The daemon under test behind each transport: in process, on a Unix socket, on TCP.
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { request as httpRequest, type IncomingMessage } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { systemClock } from "../../src/contract/clock.ts";
+import type { Peer } from "../../src/access/actor.ts";
+import type { Names } from "../../src/access/policy-file.ts";
+import { systemClock, type Clock } from "../../src/contract/clock.ts";
 import type { Config } from "../../src/contract/config.ts";
 import { assemble, startDaemon, type DaemonParts } from "../../src/daemon.ts";
 import { parseTarget } from "../../src/http/target.ts";
@@ -20,6 +25,13 @@ export interface Answer {
 interface Asked {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** In process: the process that asks, as on a Unix socket. */
+  readonly peer?: Peer;
+}
+
+/** A process that has connected to a Unix socket. */
+export function peer(uid: number, ...groups: readonly number[]): Peer {
+  return { uid, gid: groups[0] ?? uid, groups: new Set(groups), pid: 4711, program: () => "test" };
 }
 
 export interface Subject extends FakeMachine {
@@ -35,35 +47,54 @@ export type Transport = (typeof transports)[number];
 
 export interface SubjectOptions extends FakeMachineOptions {
   readonly config?: Partial<Config>;
+  /** The text of a policy file. */
+  readonly policy?: string;
+  /** In process and over TCP: who knows users and groups, and what the time is. */
+  readonly names?: Names;
+  readonly clock?: Clock;
 }
 
 export async function startSubject(transport: Transport, options: SubjectOptions = {}): Promise<Subject> {
   const machine = createFakeMachine(options);
+  const given = { ...options.config, ...(options.policy === undefined ? {} : await policyFile(options.policy)) };
   if (transport === "over a Unix socket") {
-    const { path, logged } = await startOnSocket(machine, options.config);
+    const { path, logged } = await startOnSocket(machine, given);
     return { ...machine, ...linkTo({ socketPath: path }), logged };
   }
   const log = createQuietLog();
-  const parts: DaemonParts = { version: "1.2.3", clock: systemClock, log, euid: 0, backends: machine.backends };
-  const config = testConfig(options.config ?? {});
+  const { names, clock = systemClock } = options;
+  const { backends } = machine;
+  const euid = process.geteuid?.() ?? 0;
+  const parts: DaemonParts = { version: "1.2.3", clock, log, euid, backends, ...(names ? { names } : {}) };
+  const config = testConfig(given);
   const link = await (transport === "in process" ? inProcess(config, parts) : overTcp(config, parts));
   return { ...machine, ...link, logged: log.lines };
+}
+
+/** Writes a policy file that ends with its test. */
+export async function policyFile(text: string): Promise<{ readonly policyPath: string }> {
+  const folder = await mkdtemp(join(tmpdir(), "zeusd-policy-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const policyPath = join(folder, "policy.toml");
+  await writeFile(policyPath, text, { mode: 0o600 });
+  return { policyPath };
 }
 
 type Link = Pick<Subject, "ask" | "follow">;
 
 async function inProcess(config: Config, parts: DaemonParts): Promise<Link> {
   const { handler } = await assemble(config, parts);
-  const send = (line: string, { headers = {}, body = "" }: Asked = {}) => {
+  const send = (line: string, { headers = {}, body = "", peer: from }: Asked = {}) => {
     const [method = "", target = ""] = line.split(/ (.*)/s);
     const header = (name: string): string | undefined => headers[name];
     return handler.handle({
       id: "test-1",
       method,
       ...parseTarget(target),
+      ...(from ? { peer: from } : {}),
       header,
       body: async () => Buffer.from(body),
-      arrivedMs: systemClock.monotonicMs(),
+      arrivedMs: parts.clock.monotonicMs(),
       gone: () => false,
     });
   };

@@ -1,16 +1,17 @@
 // The JSON wire (0.1 and 0.2): the device in the path, parameters in a flat JSON body, texts back.
 import { isUtf8 } from "node:buffer";
-import { unescape } from "node:querystring";
+import { parse as parseQuery, unescape } from "node:querystring";
 import type { Command, Results } from "../../contract/command.ts";
 import { CommandFailed, UnknownDevice, ZeusdError } from "../../contract/errors.ts";
 import { U32_MAX, type Field, type Value } from "../../contract/field.ts";
 import { allOperations, type Row } from "../../contract/operations.ts";
+import { checkRange } from "../../contract/range.ts";
 import { emptyReply, jsonReply, textReply, type Reply, type Request } from "../message.ts";
 import { parseId } from "./device-list.ts";
 import { excerpt } from "./excerpt.ts";
 import { describeRaw, isInteger, parseFlatJson, type FlatJson, type Raw } from "./flat-json.ts";
 import { remembered } from "./remembered.ts";
-import { cautions, checkRange, refusalHeaders, type Wire } from "./wire.ts";
+import { cautions, refusalHeaders, type Wire } from "./wire.ts";
 
 export function createPathWire(): Wire {
   const decoders: Decoders = new Map(allOperations.map((row) => [row, remembered((text) => decodeText(row, text))]));
@@ -31,6 +32,7 @@ async function decode(row: Row, request: Request, segment: string, decoders: Dec
   const device = parseId(unescape(segment));
   if (device === undefined)
     throw new ZeusdError("not_found", `can not parse ${JSON.stringify(excerpt(segment))} to a u64`);
+  if (row.kind === "write" && request.query !== "") refuseCautions(request.query);
   const { parameters, block } = row.json?.method === "POST" ? await decodeBody(row, request, decoders) : noBody;
   return { row, devices: [device], parameters, block };
 }
@@ -76,12 +78,7 @@ function decodeFields(row: Row, body: FlatJson): Readonly<Record<string, Value>>
   const entries = body.kind === "object" ? body.entries : inOrder(names, body.items);
   const values: Record<string, Value> = {};
   for (const [name, raw] of entries) {
-    if (row.kind === "write" && cautions.includes(name)) {
-      throw new ZeusdError(
-        "bad_request",
-        `${name} is not supported here and would be ignored; leave it out to write anyway`,
-      );
-    }
+    if (row.kind === "write" && cautions.includes(name)) throw unheeded(name);
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (!field) continue;
     if (Object.hasOwn(values, name)) throw unreadable(`duplicate field \`${name}\``);
@@ -127,6 +124,18 @@ function decodeValue(raw: Raw, field: Pick<Field, "type">): Value {
 function structName(row: Row): string {
   const path = row.json?.paths[0] ?? row.name;
   return path.replace(/(?:^|_)(\w)/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** This wire reads no query, but whoever writes one there means it. */
+function refuseCautions(query: string): void {
+  const given = parseQuery(query);
+  const caution = cautions.find((name) => Object.hasOwn(given, name));
+  if (caution !== undefined) throw unheeded(caution);
+}
+
+function unheeded(caution: string): ZeusdError {
+  const text = `${caution} is not supported here and would be ignored; leave it out to write anyway`;
+  return new ZeusdError("bad_request", text);
 }
 
 function unreadable(detail: string, cause?: unknown): ZeusdError {

@@ -5,11 +5,12 @@ import type { Command, Results } from "../../contract/command.ts";
 import { CommandFailed, UnknownDevice, ZeusdError } from "../../contract/errors.ts";
 import { U32_MAX, type Field, type Value, type Values } from "../../contract/field.ts";
 import { allOperations, type DeviceKind, type Row } from "../../contract/operations.ts";
+import { checkRange } from "../../contract/range.ts";
 import { emptyReply, jsonReply, textReply, type Reply } from "../message.ts";
 import { parseDeviceList } from "./device-list.ts";
 import { excerpt } from "./excerpt.ts";
 import { remembered } from "./remembered.ts";
-import { checkRange, refusalHeaders, type Wire } from "./wire.ts";
+import { refusalHeaders, type Wire } from "./wire.ts";
 
 export function createQueryWire(clock: Clock): Wire {
   const decoders: ReadonlyMap<Row, (query: string) => Command> = new Map(

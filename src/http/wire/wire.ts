@@ -1,7 +1,6 @@
 // A wire: one generation of the HTTP shape. Each turns a request into a Command, and its outcome into a reply.
 import { ZeusdError, type CommandFailed } from "../../contract/errors.ts";
 import type { Command, Results } from "../../contract/command.ts";
-import type { Values } from "../../contract/field.ts";
 import type { Row } from "../../contract/operations.ts";
 import type { Headers, Reply, Request } from "../message.ts";
 
@@ -15,19 +14,6 @@ export interface Wire {
 
 /** Parameters that ask for less than a whole write. A wire that does not know them must refuse them, not ignore them. */
 export const cautions: readonly string[] = ["lease_id", "dry_run", "atomic"];
-
-/** Refuses a range whose low end is above its high end: the driver would answer with a riddle. */
-export function checkRange({ range, name }: Row, values: Values): void {
-  if (!range) return;
-  const [low, high] = range;
-  const lowest = values[low];
-  const highest = values[high];
-  if (typeof lowest !== "number" || typeof highest !== "number" || lowest <= highest) return;
-  throw new ZeusdError(
-    "bad_request",
-    `${name}: ${low} ${lowest} is above ${high} ${highest}; it must be at most as large`,
-  );
-}
 
 /** The headers that a refusal carries by its code. */
 export function refusalHeaders(error: ZeusdError): Headers {

@@ -1,0 +1,145 @@
+// A line of the audit: what it says of a write that has ended, and of what was refused before it reached a device.
+import type { Command, Ending, Known, ReadBack } from "../contract/command.ts";
+import { messageOf, ZeusdError } from "../contract/errors.ts";
+import type { Values } from "../contract/field.ts";
+import type { Actor } from "./actor.ts";
+
+/** A request, and whose it is. */
+export interface Asking {
+  readonly request: {
+    readonly id: string;
+    readonly arrivedMs: number;
+    readonly method: string;
+    readonly path: string;
+    /** Where it came from over TCP. */
+    readonly address?: string | undefined;
+  };
+  readonly actor: Actor;
+}
+
+/** A refusal of the policy, with the rule that says no, if one does. */
+export class RuleRefusal extends ZeusdError {
+  readonly rule: string | undefined;
+
+  constructor(code: "forbidden" | "rate_limited", message: string, rule: string | undefined, retryAfterS?: number) {
+    super(code, message, retryAfterS === undefined ? {} : { retryAfterS });
+    this.rule = rule;
+  }
+}
+
+/** In the order in which a line has them; JSON leaves out what is undefined. Everything that ends differently has its own line. */
+export interface AuditLine {
+  /** When it ended, for example `2026-01-31T12:00:00.000Z`. */
+  readonly time: string;
+  readonly request_id: string;
+  readonly uid: number | undefined;
+  readonly pid: number | undefined;
+  readonly program: string | undefined;
+  readonly address: string | undefined;
+  readonly sub: string | undefined;
+  readonly jti: string | undefined;
+  /** The request line, where no operation was found or may be told. */
+  readonly request?: string | undefined;
+  readonly operation?: string | undefined;
+  readonly gpu?: number;
+  readonly uuid?: string | undefined;
+  /** As asked for, where no device has been reached. */
+  readonly gpus?: Command["devices"] | "all" | undefined;
+  readonly cpus?: Command["devices"] | "all" | undefined;
+  readonly asked?: Values | undefined;
+  readonly block?: boolean;
+  readonly dry_run?: boolean | undefined;
+  readonly before?: Known;
+  readonly after?: Known | null | undefined;
+  readonly enforced?: Known | undefined;
+  readonly read_back?: ReadBack["kind"] | undefined;
+  readonly reason?: string | undefined;
+  readonly rule: string | undefined;
+  /** `ok`, or the code of what went wrong. */
+  readonly outcome: string;
+  readonly message?: string | undefined;
+  /** The caller had been told before that it has not returned in time. */
+  readonly late?: true | undefined;
+  readonly duration_ms: number;
+}
+
+/** Written out, field by field: to put an object together from others takes longer than all else here. */
+export function endingLine(
+  time: string,
+  { request, actor: { peer, claims } }: Asking,
+  { row, parameters, block }: Command,
+  rule: string | undefined,
+  { target, before, error, late, endedMs }: Ending,
+  readBack: ReadBack | undefined,
+): AuditLine {
+  const done = readBack?.kind === "done" ? readBack : undefined;
+  return {
+    time,
+    request_id: request.id,
+    uid: peer?.uid,
+    pid: peer?.pid,
+    program: peer?.program(),
+    address: request.address,
+    sub: claims?.sub,
+    jti: claims?.jti,
+    operation: row.name,
+    gpu: target.id,
+    uuid: target.uuid ?? undefined,
+    asked: parameters,
+    block,
+    before,
+    after: readBack && (done?.set ?? null),
+    enforced: done && Object.keys(done.enforced).length > 0 ? done.enforced : undefined,
+    read_back: done ? undefined : readBack?.kind,
+    reason: readBack?.kind === "failed" ? readBack.reason : undefined,
+    rule,
+    outcome: error === undefined ? "ok" : codeOf(error),
+    message: error === undefined ? undefined : messageOf(error),
+    late: late || undefined,
+    duration_ms: rounded(endedMs - request.arrivedMs),
+  };
+}
+
+/** The most of a path that is written down: it may be as long as a head can be. */
+const longestPath = 200;
+
+/** `operation` and `command` are absent where the request was not even read. */
+export function refusalLine(
+  time: string,
+  { request, actor: { peer, claims } }: Asking,
+  operation: string | undefined,
+  command: Command | undefined,
+  error: unknown,
+  nowMs: number,
+): AuditLine {
+  const devices = command && (command.devices ?? "all");
+  return {
+    time,
+    request_id: request.id,
+    uid: peer?.uid,
+    pid: peer?.pid,
+    program: peer?.program(),
+    address: request.address,
+    sub: claims?.sub,
+    jti: claims?.jti,
+    request: operation === undefined ? `${request.method} ${request.path.slice(0, longestPath)}` : undefined,
+    operation,
+    gpus: command?.row.device === "gpu" ? devices : undefined,
+    cpus: command?.row.device === "cpu" ? devices : undefined,
+    asked: command?.parameters,
+    dry_run: command?.dryRun,
+    rule: error instanceof RuleRefusal ? error.rule : undefined,
+    outcome: codeOf(error),
+    message: messageOf(error),
+    duration_ms: rounded(nowMs - request.arrivedMs),
+  };
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof ZeusdError ? error.code : "internal";
+}
+
+/** To a microsecond. */
+function rounded(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}

@@ -1,0 +1,104 @@
+// Rules, actors, devices and commands to try the access part with.
+import type { Actor } from "../../src/access/actor.ts";
+import type { Asking } from "../../src/access/audit-line.ts";
+import { glob } from "../../src/access/glob.ts";
+import type { Bound, Pattern, Policy, Rate, Rule } from "../../src/access/policy.ts";
+import type { Command } from "../../src/contract/command.ts";
+import type { Quantity, Values } from "../../src/contract/field.ts";
+import { rights, type Row } from "../../src/contract/operations.ts";
+import type { Target } from "../../src/contract/target.ts";
+
+/** A rule as a file has it, with numbers instead of names. */
+export interface Draft {
+  readonly name: string;
+  readonly anyone?: boolean;
+  readonly uids?: readonly number[];
+  readonly gids?: readonly number[];
+  readonly tokens?: readonly string[];
+  readonly allow?: readonly string[];
+  readonly gpus?: readonly (number | string)[];
+  readonly bounds?: readonly DraftBounds[];
+  readonly rate?: Rate;
+}
+
+interface DraftBounds extends Partial<Record<Quantity, Bound>> {
+  readonly models?: readonly string[];
+}
+
+/** A rule that lets everyone do everything, but for what is said otherwise. */
+export function ruleOf(draft: Draft): Rule {
+  const { name, anyone, uids, gids, tokens, gpus, bounds = [], rate } = draft;
+  const { allow = ["gpu-control", "gpu-read", "cpu-read"] } = draft;
+  return {
+    name,
+    line: 1,
+    who: {
+      anyone: anyone ?? !(uids ?? gids ?? tokens),
+      uids: new Set(uids),
+      gids: new Set(gids),
+      subjects: (tokens ?? []).map(patternOf),
+    },
+    allow,
+    rows: new Set(allow.flatMap((right) => [...(rights.get(right) ?? [])])),
+    bounds: bounds.map(({ models, ...quantities }) => ({
+      ...quantities,
+      ...(models ? { models: models.map(patternOf) } : {}),
+    })),
+    ...(gpus ? { gpus } : {}),
+    ...(rate ? { rate } : {}),
+  };
+}
+
+function patternOf(text: string): Pattern {
+  return { text, matches: glob(text) };
+}
+
+export function policyOf(...drafts: readonly Draft[]): Policy {
+  return { rules: drafts.map(ruleOf) };
+}
+
+/** With a uid, who came over the Unix socket; with a subject, who has a token. */
+export function actorOf({
+  uid,
+  gid = 100,
+  groups = [],
+  sub,
+}: {
+  readonly uid?: number | undefined;
+  readonly gid?: number;
+  readonly groups?: readonly number[];
+  readonly sub?: string | undefined;
+}): Actor {
+  return {
+    ...(uid === undefined
+      ? {}
+      : { peer: { uid, gid, groups: new Set([gid, ...groups]), pid: 4321, program: () => "train.py" } }),
+    ...(sub === undefined ? {} : { claims: { sub, scopes: ["gpu-control"], jti: "a1" } }),
+  };
+}
+
+export const h100 = "NVIDIA H100 80GB HBM3";
+
+/** A GPU that is there. */
+export function gpuOf(id: number, facts: Partial<Target> = {}): Target {
+  return { kind: "gpu", id, name: `GPU ${id}`, model: h100, uuid: null, pci_address: null, ...facts };
+}
+
+export function cpuOf(id: number): Target {
+  return { kind: "cpu", id, name: `CPU ${id}` };
+}
+
+/** The operation of a name such as `set_power_limit` or `cpu/get_power`. */
+export function rowOf(right: string): Row {
+  const [row, ...others] = rights.get(right) ?? [];
+  if (!row || others.length > 0) throw new Error(`'${right}' is not the name of one operation`);
+  return row;
+}
+
+export function commandOf(right: string, parameters: Values = {}, more: Partial<Command> = {}): Command {
+  return { row: rowOf(right), parameters, block: true, ...more };
+}
+
+export function askingOf(actor: Actor, request: Partial<Asking["request"]> = {}): Asking {
+  return { actor, request: { id: "r1", arrivedMs: 0, method: "POST", path: "/gpu/set_power_limit", ...request } };
+}
