@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { readPolicy } from "../src/access/policy-file.ts";
 import { allOperations } from "../src/contract/operations.ts";
 import { runCommandLine } from "../src/cli/parse.ts";
 
@@ -31,4 +32,12 @@ it("lists the flags of the daemon that its help lists", async () => {
 
 it("names every operation of the query wire", () => {
   for (const { name, query } of allOperations) if (query) expect(readme).toContain(name);
+});
+
+it("shows policies that can be read, here and on their own page", async () => {
+  const page = readFileSync(join(import.meta.dirname, "../docs/policy.md"), "utf8");
+  const examples = [...page.matchAll(/```toml\n(.*?)```/gs), ...readme.matchAll(/<<'END'\n(.*?)\nEND/gs)];
+  expect(examples).toHaveLength(2);
+  const names = { user: async () => ({ uid: 1000 }), group: async () => 1000 };
+  for (const [, text = ""] of examples) expect((await readPolicy(text, names)).rules.length).toBeGreaterThan(0);
 });

@@ -1,52 +1,72 @@
 // The account of one write on one device, as its witness hears it: what was there before, how it ended, what is there now.
 import type { Clock } from "../contract/clock.ts";
 import type { Ending, Known, Witness } from "../contract/command.ts";
+import { ZeusdError } from "../contract/errors.ts";
+import type { Values } from "../contract/field.ts";
 import type { Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
+import type { Work } from "./lane.ts";
+import type { LastKnown } from "./last-known.ts";
 import type { ReadBacks } from "./read-back.ts";
 
+/** What all writes on a device share. */
 export interface AccountParts {
   readonly target: Target;
-  readonly row: Row;
-  readonly witness: Witness;
-  readonly readBacks: ReadBacks;
   readonly clock: Clock;
+  readonly lastKnown: LastKnown;
+  readonly readBacks: ReadBacks;
+  readonly call: (row: Row, parameters: Values) => Promise<Values>;
 }
 
-export class Account {
+/** The work of a write, of which the lane says how it goes. One object for all of it: this is on the way of every reply. */
+export class AccountedWork implements Work {
+  readonly name: string;
   readonly #parts: AccountParts;
+  readonly #row: Row;
+  readonly #parameters: Values;
+  readonly #witness: Witness;
   #before: Known = {};
   /** Whether it was said that nobody waits for it any longer. */
-  #givenUp = false;
-  #settled = false;
+  #abandoned = false;
 
-  constructor(parts: AccountParts) {
+  constructor(parts: AccountParts, row: Row, parameters: Values, witness: Witness) {
+    this.name = row.name;
     this.#parts = parts;
+    this.#row = row;
+    this.#parameters = parameters;
+    this.#witness = witness;
   }
 
-  /** The driver is called. */
-  begun(before: Known): void {
-    this.#before = before;
+  call(): Promise<Values> {
+    return this.#parts.call(this.#row, this.#parameters);
   }
 
-  /** The driver's call has returned, with an error or without. */
+  begun(): void {
+    const { lastKnown, clock } = this.#parts;
+    this.#before = lastKnown.of(this.#row, clock.monotonicMs());
+  }
+
   ended(error?: unknown): void {
-    this.#settled = true;
-    const { row, readBacks, witness } = this.#parts;
+    const witness = this.#witness;
     const ending = this.#ending(error);
-    readBacks.after(row, (readBack) => witness.ended(ending, readBack));
+    if (mayHaveChanged(error)) this.#parts.readBacks.after(this.#row, (readBack) => witness.ended(ending, readBack));
+    else witness.ended(ending);
   }
 
-  /** It was dropped before its call began, or is not waited for any longer. Says nothing of a call that has returned. */
-  givenUp(error: unknown): void {
-    if (this.#settled || this.#givenUp) return;
+  abandoned(error: ZeusdError): void {
+    if (this.#abandoned) return;
     const ending = this.#ending(error);
-    this.#givenUp = true;
-    this.#parts.witness.ended(ending);
+    this.#abandoned = true;
+    this.#witness.ended(ending);
   }
 
   #ending(error: unknown): Ending {
     const { target, clock } = this.#parts;
-    return { target, before: this.#before, endedMs: clock.monotonicMs(), late: this.#givenUp, error };
+    return { target, before: this.#before, endedMs: clock.monotonicMs(), late: this.#abandoned, error };
   }
+}
+
+/** Whether a call that ended so may have changed something. */
+function mayHaveChanged(error: unknown): boolean {
+  return !(error instanceof ZeusdError && (error.code === "not_supported" || error.code === "gpu_away"));
 }

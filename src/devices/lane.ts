@@ -26,7 +26,11 @@ export interface Work {
   readonly harmless?: boolean;
   /** Must reject rather than throw. */
   call(): Promise<Values>;
-  /** Hears what no caller does, where there is none: that it was dropped, or that its call does not return. */
+  /** Hears that the call is under way. */
+  begun?(): void;
+  /** Hears that the call has returned. */
+  ended?(error: unknown): void;
+  /** Hears that the call will not be made, or is not waited for any longer. May hear it more than once. */
   abandoned?(error: ZeusdError): void;
 }
 
@@ -74,7 +78,10 @@ export class Lane {
    */
   run(work: Work, caller?: Caller): Promise<Values> {
     const refusal = this.refusal();
-    if (refusal) return Promise.reject(refusal);
+    if (refusal) {
+      work.abandoned?.(refusal);
+      return Promise.reject(refusal);
+    }
     return new Promise((resolve, reject) => {
       const entry: Entry = { work, caller, resolve, reject, beganMs: 0, answered: false };
       this.#waiting.push(entry);
@@ -87,14 +94,11 @@ export class Lane {
   refuseWaiting(error: ZeusdError): void {
     const { name, log } = this.#parts;
     const dropped = this.#waiting.splice(0);
-    for (const { work, reject, resolve, caller } of dropped) {
-      if (caller) {
-        reject(error);
-        continue;
-      }
-      // The line below says to the log what became of it, once for all of them.
-      work.abandoned?.(error);
-      resolve({});
+    for (const entry of dropped) {
+      entry.work.abandoned?.(error);
+      // Where nobody waits, the line below says what became of it, once for all of them.
+      if (entry.caller) entry.reject(error);
+      else entry.resolve({});
     }
     const accepted = dropped.filter(({ caller, work }) => !caller && !work.harmless).length;
     if (accepted > 0)
@@ -132,6 +136,7 @@ export class Lane {
       (values) => this.#end(entry, values, undefined),
       (error: unknown) => this.#end(entry, undefined, error),
     );
+    entry.work.begun?.();
   }
 
   /** The next call begins before the outcome is told: the driver shall not wait for us. */
@@ -146,6 +151,7 @@ export class Lane {
     this.#stuck = undefined;
     this.#running = undefined;
     this.#next();
+    entry.work.ended?.(error);
     if (values) entry.resolve(values);
     else entry.reject(error);
   }
@@ -157,7 +163,7 @@ export class Lane {
         this.#start(entry);
         return;
       }
-      entry.reject(unwanted);
+      this.#drop(entry, unwanted);
     }
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
@@ -178,8 +184,13 @@ export class Lane {
     if (entry.beganMs + this.#parts.timeoutMs <= nowMs) this.#becomeStuck(entry);
     if (this.#isLate(entry, nowMs)) this.#answerEarly(entry, `within ${this.#parts.timeoutMs / 1000} s`);
     for (const late of this.#takeWaiting((waiting) => this.#isLate(waiting, nowMs)))
-      late.reject(this.#droppedError(late));
+      this.#drop(late, this.#droppedError(late));
     if (!this.#stuck) this.#watch.until(this.#nextDueMs(entry));
+  }
+
+  #drop({ work, reject }: Entry, error: ZeusdError): void {
+    work.abandoned?.(error);
+    reject(error);
   }
 
   #droppedError({ work }: Entry): ZeusdError {
@@ -192,7 +203,7 @@ export class Lane {
   #answerEarly(entry: Entry, when: string): void {
     entry.answered = true;
     const text = `${entry.work.name} on ${this.#parts.name} has not returned ${when}`;
-    entry.reject(new ZeusdError("deadline", entry.work.harmless ? text : `${text}; it may still take effect`));
+    this.#drop(entry, new ZeusdError("deadline", entry.work.harmless ? text : `${text}; it may still take effect`));
   }
 
   #isLate({ caller, answered }: Entry, nowMs: number): boolean {

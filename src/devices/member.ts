@@ -6,8 +6,8 @@ import type { Values } from "../contract/field.ts";
 import type { Gpu } from "../contract/gpu.ts";
 import type { DeviceKind, Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
-import { Account } from "./account.ts";
-import { Lane, type LaneParts, type Work } from "./lane.ts";
+import { AccountedWork, type AccountParts } from "./account.ts";
+import { Lane, type LaneParts } from "./lane.ts";
 import { LastKnown } from "./last-known.ts";
 import { PowerFeed, type Sampler } from "./power-feed.ts";
 import { ReadBacks } from "./read-back.ts";
@@ -33,6 +33,7 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
   readonly #parts: MemberParts;
   readonly #lastKnown = new LastKnown();
   readonly #readBacks: ReadBacks;
+  readonly #accounting: AccountParts;
   /** What can be driven now, or why nothing can. */
   #device: Device | ZeusdError;
   /** What it was called by when it was last there. */
@@ -51,6 +52,8 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
       isIdle: () => this.lane.running() === undefined,
       read: (row) => this.#readUnasked(row),
     });
+    const [lastKnown, readBacks] = [this.#lastKnown, this.#readBacks];
+    this.#accounting = { target: this, clock: parts.clock, lastKnown, readBacks, call };
     this.#device = device;
     this.adopt(device);
   }
@@ -90,12 +93,18 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
 
   /** Without a caller nobody waits, and the command has no deadline. The witness hears how a write ends. */
   run({ row, parameters }: Command, caller?: Caller, witness?: Witness): Promise<Values> {
-    const work = { name: row.name, harmless: row.kind !== "write", call: () => this.#call(row, parameters) };
-    const readBacks = this.#readBacks;
-    const account = witness && new Account({ target: this, row, witness, readBacks, clock: this.#parts.clock });
-    const outcome = this.#start(row, account ? this.#accounted(row, work, account) : work, caller);
-    if (account) outcome.catch((error) => account.givenUp(error));
-    return outcome;
+    if (this.#device instanceof ZeusdError) {
+      const away = this.#awayError(this.#device);
+      if (witness) this.#accounted(row, parameters, witness).abandoned(away);
+      return Promise.reject(away);
+    }
+    if (row.by === "feed") return this.feed.next(caller);
+    return this.lane.run(
+      witness
+        ? this.#accounted(row, parameters, witness)
+        : { name: row.name, harmless: row.kind !== "write", call: () => this.#call(row, parameters) },
+      caller,
+    );
   }
 
   /** Why a command cannot be done at all here: the vendor lacks it. */
@@ -110,11 +119,6 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     this.#readBacks.stop(reason);
   }
 
-  #start(row: Row, work: Work, caller?: Caller): Promise<Values> {
-    if (this.#device instanceof ZeusdError) return Promise.reject(this.#awayError(this.#device));
-    return row.by === "feed" ? this.feed.next(caller) : this.lane.run(work, caller);
-  }
-
   /** Reads for the daemon itself. */
   #readUnasked(row: Row): Promise<Values> {
     return new Promise((resolve, reject) => {
@@ -123,22 +127,8 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     });
   }
 
-  /** The same work, of which the account hears how it goes. */
-  #accounted(row: Row, { name, harmless = false, call }: Work, account: Account): Work {
-    return {
-      name,
-      harmless,
-      call: () => {
-        const outcome = call();
-        account.begun(this.#lastKnown.of(row, this.#parts.clock.monotonicMs()));
-        outcome.then(
-          () => account.ended(),
-          (error: unknown) => (wasTried(error) ? account.ended(error) : account.givenUp(error)),
-        );
-        return outcome;
-      },
-      abandoned: (error) => account.givenUp(error),
-    };
+  #accounted(row: Row, parameters: Values, witness: Witness): AccountedWork {
+    return new AccountedWork(this.#accounting, row, parameters, witness);
   }
 
   async #call(row: Row, parameters: Values): Promise<Values> {
@@ -168,9 +158,4 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
   #awayError(reason: ZeusdError): ZeusdError {
     return new ZeusdError("gpu_away", `${this.name} is away: ${reason.message}`, { cause: reason });
   }
-}
-
-/** Whether a call that failed may have changed something. */
-function wasTried(error: unknown): boolean {
-  return !(error instanceof ZeusdError && (error.code === "not_supported" || error.code === "gpu_away"));
 }

@@ -19,7 +19,8 @@ const tellers: readonly Row[] = Object.entries(gpuOperations)
 const told: readonly Setting[] = tellers.flatMap(({ tells }) => tells?.setting ?? []);
 
 function overlap(some: readonly Setting[], others: readonly Setting[]): boolean {
-  return some.some((setting) => others.includes(setting));
+  for (const setting of some) if (others.includes(setting)) return true;
+  return false;
 }
 
 export interface ReadBackParts {
@@ -39,7 +40,7 @@ interface Pending {
 export class ReadBacks {
   readonly #parts: ReadBackParts;
   readonly #watch: Watch;
-  #pending: readonly Pending[] = [];
+  readonly #pending: Pending[] = [];
   #reading = false;
 
   constructor(parts: ReadBackParts) {
@@ -49,19 +50,21 @@ export class ReadBacks {
 
   /** A write has ended: tells once what its settings are now; at once where the driver cannot tell. */
   after({ settings = [] }: Row, tell: (readBack: ReadBack) => void): void {
-    if (this.#pending.length > 0) this.#end({ kind: "superseded" }, (pending) => overlap(pending.settings, settings));
+    for (let at = this.#pending.length - 1; at >= 0; at -= 1) {
+      if (overlap(this.#pending[at]?.settings ?? [], settings)) this.#end(at, superseded);
+    }
     if (!overlap(told, settings)) {
       tell({ kind: "untold" });
       return;
     }
     const nowMs = this.#parts.clock.monotonicMs();
-    this.#pending = this.#pending.concat({ settings, sinceMs: nowMs, tell });
+    this.#pending.push({ settings, sinceMs: nowMs, tell });
     this.#watch.until(nowMs + quietMs);
   }
 
   /** Gives up on all that is still to be read. */
   stop(reason: string): void {
-    this.#end({ kind: "failed", reason }, () => true);
+    while (this.#pending.length > 0) this.#end(0, { kind: "failed", reason });
   }
 
   #look(nowMs: number): void {
@@ -70,7 +73,7 @@ export class ReadBacks {
     if (!first || !last || this.#reading) return;
     const dueMs = last.sinceMs + quietMs;
     const isDue = dueMs <= nowMs && this.#parts.isIdle();
-    if (isDue || first.sinceMs + patienceMs <= nowMs) void this.#read(this.#pending);
+    if (isDue || first.sinceMs + patienceMs <= nowMs) void this.#read([...this.#pending]);
     else this.#watch.until(dueMs > nowMs ? dueMs : nowMs + quietMs);
   }
 
@@ -80,7 +83,8 @@ export class ReadBacks {
     const readings = wanted.map(async (pending) => {
       const found = await this.#ask(pending.settings);
       // What was set again before the reading had its turn is not pending any more.
-      this.#end(found, (one) => one === pending);
+      const at = this.#pending.indexOf(pending);
+      if (at >= 0) this.#end(at, found);
     });
     await Promise.all(readings);
     this.#reading = false;
@@ -104,10 +108,10 @@ export class ReadBacks {
     return failure === undefined ? { kind: "done", ...known } : { kind: "failed", reason: failure };
   }
 
-  #end(readBack: ReadBack, isMeant: (pending: Pending) => boolean): void {
-    const ended = this.#pending.filter(isMeant);
-    if (ended.length === 0) return;
-    this.#pending = this.#pending.filter((pending) => !isMeant(pending));
-    for (const { tell } of ended) tell(readBack);
+  #end(at: number, readBack: ReadBack): void {
+    const [pending] = this.#pending.splice(at, 1);
+    pending?.tell(readBack);
   }
 }
+
+const superseded: ReadBack = { kind: "superseded" };
