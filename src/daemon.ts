@@ -39,9 +39,6 @@ export interface DaemonParts {
   readonly names?: Names;
 }
 
-/** How long the name service may take for one name, in ms. */
-export const nameTimeoutMs = 5_000;
-
 export interface Daemon {
   /** Where it listens, as the `Listening on` line shows it. */
   readonly address: string;
@@ -78,10 +75,7 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
   return {
     address,
     broken,
-    async reload() {
-      await reload();
-      await http.recheckStreams();
-    },
+    reload: () => reload(() => http.recheckStreams()),
     async drain(patienceMs) {
       const late = new ZeusdError("stopping", "The daemon is stopping, and what ran before has not returned.");
       const cancel = clock.after(patienceMs, () => fleet.refuseAll(late));
@@ -90,6 +84,7 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
       cancel();
     },
     finish() {
+      fleet.refuseAll(new ZeusdError("stopping", "The daemon has stopped."));
       fleet.stopReadingBack();
       close();
     },
@@ -102,11 +97,14 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
 function identification(
   listener: Config["listener"],
   { allowedOrigins: allowed }: Config,
-): Pick<HttpServerParts, "readPeer" | "originGuard"> {
+): Pick<HttpServerParts, "readPeer" | "originGuard" | "hostMatters"> {
   const hostName = hostname();
-  if (listener.mode === "uds")
-    return { readPeer: createPeerReader(), originGuard: createOriginGuard({ hostName, allowed }) };
-  return { originGuard: createOriginGuard({ loopback: isLoopback(listener.host), hostName, allowed }) };
+  if (listener.mode === "uds") {
+    const originGuard = createOriginGuard({ hostName, allowed });
+    return { readPeer: createPeerReader(), originGuard, hostMatters: false };
+  }
+  const loopback = isLoopback(listener.host);
+  return { originGuard: createOriginGuard({ loopback, hostName, allowed }), hostMatters: loopback };
 }
 
 interface Assembly {
@@ -158,7 +156,7 @@ function accessParts({ clock, log, euid, names }: DaemonParts, health: Health): 
     log,
     health,
     euid,
-    names: names ?? createNameService({ timeoutMs: nameTimeoutMs }),
+    names: names ?? createNameService(),
     openJournal,
   };
 }

@@ -7,7 +7,7 @@ import { issue } from "./cli/token-options.ts";
 import { systemClock } from "./contract/clock.ts";
 import type { Config } from "./contract/config.ts";
 import type { Log } from "./contract/log.ts";
-import { nameTimeoutMs, startDaemon, type Daemon } from "./daemon.ts";
+import { startDaemon, type Daemon } from "./daemon.ts";
 import { exitNow } from "./native/libc.ts";
 import { createNameService } from "./native/names.ts";
 import { createLineWriter } from "./telemetry/line-writer.ts";
@@ -55,7 +55,7 @@ process.exitCode = exitCode;
 if (exitCode === 1) exitNow(exitCode);
 
 function policyParts(): PolicyCommandParts {
-  const people = createNameService({ timeoutMs: nameTimeoutMs });
+  const people = createNameService();
   return { people, euid: process.geteuid?.() ?? 0, token: process.env["ZEUSD_TOKEN"], stdout };
 }
 

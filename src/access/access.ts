@@ -1,7 +1,7 @@
 // Builds everything that says who may do what, from the configuration, and reads it again on request.
 import { Audit } from "./audit.ts";
 import { openAuditFile } from "./audit-file.ts";
-import { createJournalSink, type Journal } from "./audit-journal.ts";
+import { JournalSink, type Journal } from "./audit-journal.ts";
 import type { Clock } from "../contract/clock.ts";
 import type { Config } from "../contract/config.ts";
 import { messageOf, StartError } from "../contract/errors.ts";
@@ -29,8 +29,8 @@ export interface AccessParts {
 
 export interface OpenAccess {
   readonly access: Access;
-  /** Reads the policy and the revocations again, and opens the audit's file anew. */
-  reload(): Promise<void>;
+  /** Reads the policy and the revocations again, and opens the audit's file anew. `changed` hears when one of them is in force. */
+  reload(changed: () => Promise<void>): Promise<void>;
   /** Writes down what the audit has not written yet. */
   close(): void;
 }
@@ -46,9 +46,10 @@ export async function openAccess(config: Config, parts: AccessParts): Promise<Op
   const gate = new Gate({ clock, ...shared });
   return {
     access: { enabledGroups: config.enabledGroups, ...(tokens ? { tokens } : {}), ...shared, gate },
-    async reload() {
+    async reload(changed) {
       audit?.reopen();
-      await Promise.all([policyFile?.reload(), revocations?.reload()]);
+      // One may take its time, and the other must not wait for it.
+      await Promise.all([policyFile?.reload().then(changed), revocations?.reload().then(changed)]);
     },
     close: () => audit?.close(),
   };
@@ -74,9 +75,8 @@ async function openPolicy(
   const parse = async (text: string): Promise<Policy> => {
     const policy = await readPolicy(text, names);
     for (const { name, who } of policy.rules) {
-      const never =
-        who.subjects.length > 0 && signingKeyPath === undefined ? "tokens, but no --signing-key-path" : undefined;
-      if (never) log.warn(`Rule "${name}" of the policy names ${never} is given, so nobody has one`);
+      if (who.subjects.length > 0 && signingKeyPath === undefined)
+        log.warn(`Rule "${name}" of the policy names tokens, which nobody has without --signing-key-path`);
       const local = who.uids.size + who.gids.size > 0;
       if (local && listener.mode === "tcp")
         log.warn(`Rule "${name}" of the policy names users or groups, which nobody can be told by over TCP`);
@@ -88,13 +88,14 @@ async function openPolicy(
 
 function openAudit(
   { auditLog, auditRequired: required }: Config,
-  { clock, log, health, openJournal }: AccessParts,
+  { clock, log, health, euid, openJournal }: AccessParts,
 ): Audit | undefined {
   if (auditLog === undefined) return undefined;
   try {
-    const sink = auditLog === "journal" ? createJournalSink(openJournal(), clock) : openAuditFile(auditLog);
+    const sink = auditLog === "journal" ? new JournalSink(openJournal(), clock) : openAuditFile(auditLog, euid);
     return new Audit({ sink, clock, log, health, required });
   } catch (error) {
-    throw new StartError(`Cannot write the audit log '${auditLog}': ${messageOf(error)}`, { cause: error });
+    const text = `Cannot write the audit log '${auditLog}': ${messageOf(error)}; give --audit-log another path, or start without it`;
+    throw new StartError(text, { cause: error });
   }
 }

@@ -1,45 +1,77 @@
 // The audit's file: appended to, only whole lines, and opened anew when it was moved away.
-import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync, type Stats } from "node:fs";
+import { messageOf } from "../contract/errors.ts";
 import { osErrorText } from "../contract/os-error.ts";
 import type { AuditSink } from "./audit.ts";
 
 /** It is also read, to see how it ends. */
 const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
-/** An open file, and whether its last line has no end: a disk may have been full in the middle of one. */
+/** An open file, and whether its last line has no end: a daemon may have been killed in the middle of one. */
 interface OpenFile {
   readonly descriptor: number;
   torn: boolean;
 }
 
-/** Throws an Error with the system's words. A file that is made here can be read by its owner and group alone. */
-export function openAuditFile(path: string): AuditSink {
-  let file = openFile(path);
+/**
+ * Throws an Error with the system's words, or with what is wrong with the file: others than root and `euid` must not be able
+ * to write to it. One that is made here can be read by its owner and group alone.
+ */
+export function openAuditFile(path: string, euid: number): AuditSink {
+  let file = openFile(path, euid);
+  const reopen = (): void => {
+    const before = file;
+    file = openFile(path, euid);
+    closeSync(before.descriptor);
+  };
   return {
     append(lines) {
-      const text = `${file.torn ? "\n" : ""}${lines.join("\n")}\n`;
-      const written = inItsWords(() => writeSync(file.descriptor, text));
-      const isWhole = written === Buffer.byteLength(text);
-      file.torn = !isWhole && (file.torn || written > 0);
-      if (!isWhole) throw new Error("only a part could be written");
+      // Somebody may have deleted it, and what is written to it then is lost.
+      if (fstatSync(file.descriptor).nlink === 0) reopen();
+      append(file, lines);
     },
-    reopen() {
-      const before = file;
-      file = openFile(path);
-      closeSync(before.descriptor);
-    },
+    reopen,
     close: () => closeSync(file.descriptor),
   };
 }
 
-function openFile(path: string): OpenFile {
-  return inItsWords(() => {
-    const descriptor = openSync(path, flags, 0o640);
+function append(file: OpenFile, lines: readonly string[]): void {
+  const text = `${file.torn ? "\n" : ""}${lines.join("\n")}\n`;
+  const written = inItsWords(() => writeSync(file.descriptor, text));
+  if (written === Buffer.byteLength(text)) {
+    file.torn = false;
+    return;
+  }
+  takeBack(file, written);
+  throw new Error("there is room for a part of it only");
+}
+
+/** Half a line would keep others from reading the file. */
+function takeBack(file: OpenFile, written: number): void {
+  try {
+    ftruncateSync(file.descriptor, fstatSync(file.descriptor).size - written);
+  } catch {
+    file.torn ||= written > 0;
+  }
+}
+
+function openFile(path: string, euid: number): OpenFile {
+  const descriptor = inItsWords(() => openSync(path, flags, 0o640));
+  try {
     const found = fstatSync(descriptor);
-    if (found.isFile()) return { descriptor, torn: found.size > 0 && !endsLine(descriptor, found.size) };
+    requireOwn(found, euid);
+    return { descriptor, torn: found.size > 0 && !endsLine(descriptor, found.size) };
+  } catch (error) {
     closeSync(descriptor);
-    throw new Error("it is no regular file");
-  });
+    throw new Error(messageOf(error), { cause: error });
+  }
+}
+
+function requireOwn(found: Stats, euid: number): void {
+  if (!found.isFile()) throw new Error("it is no regular file");
+  if (found.uid !== 0 && found.uid !== euid) throw new Error(`it belongs to uid ${found.uid}; make root its owner`);
+  if (found.mode & 0o002) throw new Error("everyone can write to it; chmod o-w it");
+  if (found.nlink > 1) throw new Error("it has other names as well (hard links); give one that has none");
 }
 
 function endsLine(descriptor: number, size: number): boolean {

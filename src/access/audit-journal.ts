@@ -6,6 +6,7 @@ import type { AuditSink } from "./audit.ts";
 export interface Journal {
   /** Throws an Error with a `code`: EAGAIN while the journal has not taken what came before. */
   send(fields: Readonly<Record<string, string>>): void;
+  close(): void;
 }
 
 /** The journal takes some dozen entries at once, and a burst of writes is more: so many lines wait for it. */
@@ -17,48 +18,67 @@ const pauseMs = 20;
 const napMs = 5;
 const mostNaps = 40;
 
-export function createJournalSink(journal: Journal, clock: Clock): AuditSink {
-  const waiting: string[] = [];
-  /** What went wrong while nobody was there to be told. */
-  let failure: unknown;
-  const send = (line: string): boolean => {
+export class JournalSink implements AuditSink {
+  readonly #journal: Journal;
+  readonly #clock: Clock;
+  readonly #waiting: string[] = [];
+  /** Why the first line that waits could not be sent, if it was not for want of room. */
+  #failure: unknown;
+
+  constructor(journal: Journal, clock: Clock) {
+    this.#journal = journal;
+    this.#clock = clock;
+  }
+
+  get held(): number {
+    return this.#waiting.length;
+  }
+
+  append(lines: readonly string[]): void {
+    const wasWaiting = this.#waiting.length > 0;
+    if (!this.#sendWaiting() && this.#failure !== undefined) throw this.#failure;
+    if (this.#waiting.length + lines.length > most) throw new Error("the journal does not take what it is sent");
+    for (const [index, line] of lines.entries()) {
+      if (this.#waiting.length > 0) this.#waiting.push(line);
+      else if (!this.#trySend(line, index > 0)) this.#waiting.push(line);
+    }
+    if (this.#waiting.length > 0 && !wasWaiting) this.#tryLater();
+  }
+
+  reopen(): void {}
+
+  close(): void {
+    // The process is about to end, so nobody else is held up.
+    const nap = new Int32Array(new SharedArrayBuffer(4));
+    for (let naps = 0; naps < mostNaps && !this.#sendWaiting() && this.#failure === undefined; naps += 1) {
+      Atomics.wait(nap, 0, 0, napMs);
+    }
+    this.#journal.close();
+  }
+
+  #tryLater(): void {
+    this.#clock.after(pauseMs, () => {
+      if (!this.#sendWaiting()) this.#tryLater();
+    });
+  }
+
+  /** Whether nothing waits any more. */
+  #sendWaiting(): boolean {
+    while (this.#waiting[0] !== undefined && this.#trySend(this.#waiting[0], true)) this.#waiting.shift();
+    return this.#waiting.length === 0;
+  }
+
+  /** False if there is no room, or, where the line is one that can wait, if the journal has gone; else throws that. */
+  #trySend(line: string, canWait: boolean): boolean {
     try {
-      journal.send({ SYSLOG_IDENTIFIER: "zeusd-audit", PRIORITY: "6", MESSAGE: line });
+      this.#journal.send({ SYSLOG_IDENTIFIER: "zeusd-audit", PRIORITY: "6", MESSAGE: line });
+      this.#failure = undefined;
       return true;
     } catch (error) {
-      if (error instanceof Error && "code" in error && error.code === "EAGAIN") return false;
-      throw error;
+      const isFull = error instanceof Error && "code" in error && error.code === "EAGAIN";
+      if (!isFull && !canWait) throw error;
+      this.#failure = isFull ? undefined : error;
+      return false;
     }
-  };
-  /** Whether nothing waits any more. */
-  const sendWaiting = (): boolean => {
-    try {
-      while (waiting[0] !== undefined && send(waiting[0])) waiting.shift();
-    } catch (error) {
-      failure = error;
-    }
-    return waiting.length === 0;
-  };
-  const later = (): void => {
-    clock.after(pauseMs, () => {
-      if (!sendWaiting()) later();
-    });
-  };
-  return {
-    append(lines) {
-      const before = failure;
-      failure = undefined;
-      if (before !== undefined) throw before;
-      if (waiting.length + lines.length > most) throw new Error("the journal does not take what it is sent");
-      const wasWaiting = waiting.length > 0;
-      for (const line of lines) if (waiting.length > 0 || !send(line)) waiting.push(line);
-      if (waiting.length > 0 && !wasWaiting) later();
-    },
-    reopen() {},
-    close() {
-      // The process is about to end, so nobody else is held up.
-      const nap = new Int32Array(new SharedArrayBuffer(4));
-      for (let naps = 0; naps < mostNaps && !sendWaiting(); naps += 1) Atomics.wait(nap, 0, 0, napMs);
-    },
-  };
+  }
 }

@@ -2,35 +2,19 @@
 import type { Command, Ending, Known, ReadBack } from "../contract/command.ts";
 import { messageOf, ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
-import type { Actor } from "./actor.ts";
+import type { Target } from "../contract/target.ts";
+import type { Asking } from "./asking.ts";
+import { RuleRefusal } from "./rule-refusal.ts";
 
-/** A request, and whose it is. */
-export interface Asking {
-  readonly request: {
-    readonly id: string;
-    readonly arrivedMs: number;
-    readonly method: string;
-    readonly path: string;
-    /** Where it came from over TCP. */
-    readonly address?: string | undefined;
-  };
-  readonly actor: Actor;
-}
-
-/** A refusal of the policy, with the rule that says no, if one does. */
-export class RuleRefusal extends ZeusdError {
-  readonly rule: string | undefined;
-
-  constructor(code: "forbidden" | "rate_limited", message: string, rule: string | undefined, retryAfterS?: number) {
-    super(code, message, retryAfterS === undefined ? {} : { retryAfterS });
-    this.rule = rule;
-  }
-}
+/** The devices of a command, as asked for. */
+type Devices = readonly (number | string)[] | "all";
 
 /** In the order in which a line has them; JSON leaves out what is undefined. Everything that ends differently has its own line. */
 export interface AuditLine {
   /** When it ended, for example `2026-01-31T12:00:00.000Z`. */
   readonly time: string;
+  /** A write that is about to be made, where nothing may happen that is not written down. What came of it has its own line. */
+  readonly event?: "begins";
   readonly request_id: string;
   readonly uid: number | undefined;
   readonly pid: number | undefined;
@@ -44,8 +28,8 @@ export interface AuditLine {
   readonly gpu?: number;
   readonly uuid?: string | undefined;
   /** As asked for, where no device has been reached. */
-  readonly gpus?: Command["devices"] | "all" | undefined;
-  readonly cpus?: Command["devices"] | "all" | undefined;
+  readonly gpus?: Devices | undefined;
+  readonly cpus?: Devices | undefined;
   readonly asked?: Values | undefined;
   readonly block?: boolean;
   readonly dry_run?: boolean | undefined;
@@ -54,13 +38,13 @@ export interface AuditLine {
   readonly enforced?: Known | undefined;
   readonly read_back?: ReadBack["kind"] | undefined;
   readonly reason?: string | undefined;
-  readonly rule: string | undefined;
+  readonly rule?: string | undefined;
   /** `ok`, or the code of what went wrong. */
-  readonly outcome: string;
+  readonly outcome?: string;
   readonly message?: string | undefined;
   /** The caller had been told before that it has not returned in time. */
   readonly late?: true | undefined;
-  readonly duration_ms: number;
+  readonly duration_ms?: number;
 }
 
 /** Written out, field by field: to put an object together from others takes longer than all else here. */
@@ -100,8 +84,14 @@ export function endingLine(
   };
 }
 
-/** The most of a path that is written down: it may be as long as a head can be. */
+/** The most of a path and of a list of devices that is written down: they may be as long as a head can be. */
 const longestPath = 200;
+const mostDevices = 64;
+
+function devicesOf({ devices }: Command): Devices {
+  if (!devices || devices.length <= mostDevices) return devices ?? "all";
+  return [...devices.slice(0, mostDevices), `and ${devices.length - mostDevices} more`];
+}
 
 /** `operation` and `command` are absent where the request was not even read. */
 export function refusalLine(
@@ -112,7 +102,7 @@ export function refusalLine(
   error: unknown,
   nowMs: number,
 ): AuditLine {
-  const devices = command && (command.devices ?? "all");
+  const devices = command && devicesOf(command);
   return {
     time,
     request_id: request.id,
@@ -132,6 +122,29 @@ export function refusalLine(
     outcome: codeOf(error),
     message: messageOf(error),
     duration_ms: rounded(nowMs - request.arrivedMs),
+  };
+}
+
+export function beginningLine(
+  time: string,
+  { request, actor: { peer, claims } }: Asking,
+  command: Command,
+  targets: readonly Target[],
+): AuditLine {
+  return {
+    time,
+    event: "begins",
+    request_id: request.id,
+    uid: peer?.uid,
+    pid: peer?.pid,
+    program: peer?.program(),
+    address: request.address,
+    sub: claims?.sub,
+    jti: claims?.jti,
+    operation: command.row.name,
+    gpus: targets.map(({ id }) => id),
+    asked: command.parameters,
+    block: command.block,
   };
 }
 

@@ -4,8 +4,10 @@ import type { Command, Witness } from "../contract/command.ts";
 import { messageOf, ZeusdError } from "../contract/errors.ts";
 import type { Health } from "../contract/health.ts";
 import type { Log } from "../contract/log.ts";
+import type { Target } from "../contract/target.ts";
 import { actorKey } from "./actor.ts";
-import { endingLine, refusalLine, type Asking, type AuditLine } from "./audit-line.ts";
+import type { Asking } from "./asking.ts";
+import { beginningLine, endingLine, refusalLine, type AuditLine } from "./audit-line.ts";
 import { RateLimiter } from "./rate.ts";
 
 /** Where lines go: a file, or the system's journal. */
@@ -16,6 +18,8 @@ export interface AuditSink {
   reopen(): void;
   /** Lets go, after a moment for what it still holds. */
   close(): void;
+  /** How many lines it has taken and not handed on yet; absent where it never holds any. */
+  readonly held?: number;
 }
 
 export interface AuditParts {
@@ -61,13 +65,17 @@ export class Audit {
     this.#limiter = new RateLimiter(parts.clock);
   }
 
-  /** Why no write may be made now: it could not be written down. Tries whether that is still so. */
-  refusal(): ZeusdError | undefined {
-    if (!this.#parts.required || this.#lost === 0 || this.#tellLost()) return undefined;
-    return new ZeusdError(
-      "audit_unavailable",
-      "The audit log cannot be written, and nothing may be changed without it.",
-    );
+  /**
+   * Where nothing may happen that is not written down: writes down that a write is about to be made. Throws
+   * `audit_unavailable` if that cannot be done.
+   */
+  begin(asking: Asking, command: Command, targets: readonly Target[]): void {
+    if (!this.#parts.required) return;
+    this.#write(() => beginningLine(this.#timeOf(this.#parts.clock.monotonicMs()), asking, command, targets));
+    this.flush();
+    if (this.#lost === 0 && !this.#parts.sink.held) return;
+    const text = "The audit log cannot be written, and nothing may be changed without it.";
+    throw new ZeusdError("audit_unavailable", text);
   }
 
   /** Writes down how a write ends on each of its devices; `rules` are those that allowed it, by device. */
@@ -83,12 +91,16 @@ export class Audit {
 
   /** Writes down what was refused before it reached a device; `command` is absent where it was not even read. */
   refused(asking: Asking, operation: string | undefined, command: Command | undefined, error: unknown): void {
-    const key = asking.request.address ?? actorKey(asking.actor);
-    if (this.#limiter.waitMs(key, 1, refusalRate) > 0) {
+    const { address } = asking.request;
+    const known = actorKey(asking.actor);
+    const key = known === "" && address !== undefined ? `addresses ${blockOf(address)}` : known;
+    // Who can be told by an address alone may have many: together they have one share more.
+    const shares = known === "" ? [key, "addresses"] : [key];
+    if (shares.some((share) => this.#limiter.waitMs(share, 1, refusalRate) > 0)) {
       this.#count(key);
       return;
     }
-    this.#limiter.take(key, 1, refusalRate);
+    for (const share of shares) this.#limiter.take(share, 1, refusalRate);
     askForName(asking);
     const nowMs = this.#parts.clock.monotonicMs();
     this.#write(() => refusalLine(this.#timeOf(nowMs), asking, operation, command, error, nowMs));
@@ -118,11 +130,16 @@ export class Audit {
     this.#omitted.set(key, (before ?? 0) + 1);
     if (before !== undefined) return;
     this.#parts.clock.after(countMs, () => {
-      const count = this.#omitted.get(key);
-      this.#omitted.delete(key);
-      const time = this.#timeOf(this.#parts.clock.monotonicMs());
-      this.#write(() => ({ time, event: "refusals_omitted", actor: key, count }));
+      this.#tellOmitted(key);
     });
+  }
+
+  #tellOmitted(key: string): void {
+    const count = this.#omitted.get(key);
+    if (count === undefined) return;
+    this.#omitted.delete(key);
+    const time = this.#timeOf(this.#parts.clock.monotonicMs());
+    this.#write(() => ({ time, event: "refusals_omitted", actor: key, count }));
   }
 
   #write(line: () => AuditLine | Notice): void {
@@ -131,14 +148,17 @@ export class Audit {
 
   /** Writes down what is waiting to be. */
   flush(): void {
-    const lines = this.#waiting.splice(0).map((line) => JSON.stringify(line()));
+    const lines = this.#waiting.splice(0).map((line) => JSON.stringify(line()).replace(unseen, escape));
     if (lines.length > 0 && (this.#lost === 0 || this.#tellLost())) this.#append(lines);
     else this.#lost += lines.length;
   }
 
   close(): void {
+    for (const key of [...this.#omitted.keys()]) this.#tellOmitted(key);
     this.flush();
-    this.#parts.sink.close();
+    const { sink, log } = this.#parts;
+    sink.close();
+    if (sink.held) log.error(`The audit log has not taken ${sink.held} lines, which are lost`);
   }
 
   #append(lines: readonly string[]): void {
@@ -171,4 +191,18 @@ export class Audit {
 /** The peer remembers what it calls itself: by the time that a line is written it may have ended. */
 function askForName({ actor }: Asking): void {
   actor.peer?.program();
+}
+
+/** What JSON leaves as it is, and a terminal does not: controls, and what turns the direction of a text. */
+const unseen = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+function escape(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+/** Addresses that one host can take at will: all of loopback, and a network of IPv6. */
+function blockOf(address: string): string {
+  const bare = address.replace(/^::ffff:(?=\d+\.)/, "");
+  if (bare.startsWith("127.") || bare === "::1") return "loopback";
+  return bare.includes(":") ? bare.split(":").slice(0, 4).join(":") : bare;
 }

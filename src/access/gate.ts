@@ -5,10 +5,11 @@ import { ZeusdError } from "../contract/errors.ts";
 import type { Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
 import { actorKey, describeActor, type Actor } from "./actor.ts";
-import { RuleRefusal, type Asking } from "./audit-line.ts";
+import type { Asking } from "./asking.ts";
 import type { Audit } from "./audit.ts";
 import { decide, isMeant, type Policy, type Rate, type Rule } from "./policy.ts";
 import { RateLimiter } from "./rate.ts";
+import { RuleRefusal } from "./rule-refusal.ts";
 
 export interface GateParts {
   readonly clock: Clock;
@@ -39,8 +40,8 @@ export class Gate {
   }
 
   /**
-   * All or nothing over the command's targets. Throws `forbidden` with what is allowed, `audit_unavailable`, or
-   * `rate_limited`.
+   * All or nothing over the command's targets. Throws, in this order, `forbidden` with what is allowed, `rate_limited`, and
+   * `audit_unavailable`.
    */
   permit(asking: Asking, command: Command, targets: readonly Target[]): Permit {
     const { policy, audit } = this.#parts;
@@ -48,15 +49,16 @@ export class Gate {
     if (!policy && !(audit && isWrite)) return free;
     const { rules, shares } = policy ? judge(policy(), asking, command, targets) : unruled;
     if (!isWrite) return { rules };
-    const refusal = audit?.refusal();
-    if (refusal) throw refusal;
-    if (shares) this.#limit(asking, command, shares);
+    const who = actorKey(asking.actor);
+    if (shares) this.#requireRate(asking.actor, who, shares);
+    if (command.dryRun) return { rules };
+    audit?.begin(asking, command, targets);
+    for (const share of shares ?? []) this.#limiter.take(shareKey(share, who), share.count, share.rate);
     return audit ? { rules, witness: audit.witness(asking, command, rules) } : { rules };
   }
 
-  /** Uses up the actor's share of each rule that has a rate, or of none of them. */
-  #limit({ actor }: Asking, { dryRun }: Command, shares: readonly Share[]): void {
-    const who = actorKey(actor);
+  /** Throws if the actor's share of one of the rules is used up. */
+  #requireRate(actor: Actor, who: string, shares: readonly Share[]): void {
     let longest: Share | undefined;
     let longestMs = 0;
     for (const share of shares) {
@@ -66,8 +68,6 @@ export class Gate {
       longest = share;
     }
     if (longest) throw tooOften(actor, longest, longestMs);
-    if (dryRun) return;
-    for (const share of shares) this.#limiter.take(shareKey(share, who), share.count, share.rate);
   }
 }
 
@@ -94,7 +94,7 @@ function judge(policy: Policy, { actor }: Asking, command: Command, targets: rea
   const rules = new Map<number, string>();
   let shares: Share[] | undefined;
   for (const target of targets) {
-    if (target.kind === "gpu" && target.model === undefined) throw unjudged(target);
+    requireJudgeable(target);
     const { rule, refusal } = decide(policy, { actor, row, parameters, target });
     if (!rule || refusal !== undefined) throw new RuleRefusal("forbidden", refusal ?? "the policy says no", rule?.name);
     rules.set(target.id, rule.name);
@@ -128,7 +128,8 @@ function tooOften(actor: Actor, { rule: { name }, rate, count }: Share, waitMs: 
   return new RuleRefusal("rate_limited", text, name, Math.ceil(waitS));
 }
 
-/** A refusal would be for good, and clients would never ask again. */
-function unjudged({ name }: Target): ZeusdError {
-  return new ZeusdError("gpu_away", `${name} has not been there yet, so that the policy cannot be applied to it`);
+/** Throws for a GPU that was never there, which has no model and no names. To say no would be for good: nobody would ask again. */
+export function requireJudgeable({ kind, name, model }: Target): void {
+  if (kind !== "gpu" || model !== undefined) return;
+  throw new ZeusdError("gpu_away", `${name} has not been there yet, so that the policy cannot be applied to it`);
 }

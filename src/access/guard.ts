@@ -5,7 +5,7 @@ import type { Actor, Peer } from "./actor.ts";
 import type { Audit } from "./audit.ts";
 import type { Gate } from "./gate.ts";
 import type { Policy } from "./policy.ts";
-import type { Claims, TokenVerifier } from "./token.ts";
+import { TokenRefusal, type Claims, type TokenVerifier } from "./token.ts";
 
 /**
  * Who may use a route: everyone; whoever has a valid token; whoever can be told who they are; root of this machine; an API
@@ -45,9 +45,7 @@ export function authorize(access: Access, { guard, row }: Guarded, credentials: 
   if (guard === "open") return { peer };
   const { enabledGroups, tokens } = access;
   const group = guard === "token" || guard === "self" || guard === "root" ? undefined : guard;
-  if (group && !enabledGroups.includes(group)) {
-    throw new ZeusdError("group_disabled", `API group '${group}' is not enabled on this server.`);
-  }
+  if (group && !enabledGroups.includes(group)) throw groupDisabled(group);
   if (!tokens) {
     if (guard === "self" && !(access.policy && peer)) {
       throw new ZeusdError("auth_disabled", "Authentication is not enabled on this server.");
@@ -59,16 +57,21 @@ export function authorize(access: Access, { guard, row }: Guarded, credentials: 
   return claims instanceof Promise ? claims.then(actorOf) : actorOf(claims);
 }
 
+export function groupDisabled(group: ApiGroup): ZeusdError {
+  return new ZeusdError("group_disabled", `API group '${group}' is not enabled on this server.`);
+}
+
 function checkRoot(actor: Actor, guard: Guard): Actor {
   if (guard !== "root" || actor.peer?.uid === 0) return actor;
-  throw new ZeusdError("forbidden", "Only root may ask this, over the Unix socket.");
+  const text = "Only root may ask this, over the Unix socket.";
+  throw actor.claims ? new TokenRefusal("forbidden", text, actor.claims) : new ZeusdError("forbidden", text);
 }
 
 /** A scope is an API group, or an operation alone. */
 function checkScope(claims: Claims, group: ApiGroup | undefined, row: Row | undefined): Claims {
   if (!group || claims.scopes.includes(group)) return claims;
   if (row && claims.scopes.some((scope) => rights.get(scope)?.has(row))) return claims;
-  throw new ZeusdError("scope_missing", scopeText(claims, group));
+  throw new TokenRefusal("scope_missing", scopeText(claims, group), claims);
 }
 
 function scopeText({ sub, scopes }: Claims, group: ApiGroup): string {

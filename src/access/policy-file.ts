@@ -40,7 +40,8 @@ export async function readPolicy(text: string, names: Names): Promise<Policy> {
   if (drafts.length === 0 && problems.length === 0)
     root.problem("rule", "there is no [[rule]], so nobody could do anything");
   refuseTwins(drafts);
-  const rules = await Promise.all(drafts.map((draft) => resolve(draft, names)));
+  const once = askingOnce(names);
+  const rules = await Promise.all(drafts.map((draft) => resolve(draft, once)));
   if (problems.length > 0) throw new PolicyError(problems.toSorted((one, other) => one.line - other.line));
   return { rules };
 }
@@ -160,6 +161,21 @@ function refuseTwins(drafts: readonly Draft[]): void {
     if (before !== undefined) section.problem("name", `the rule at line ${before} has it as well`);
     else lines.set(rule.name, rule.line);
   }
+}
+
+/** The same names, of which each is asked for once. */
+function askingOnce(names: Names): Names {
+  const users = new Map<string, ReturnType<Names["user"]>>();
+  const groups = new Map<string, ReturnType<Names["group"]>>();
+  return {
+    user: (name) => users.get(name) ?? keep(users, name, names.user(name)),
+    group: (name) => groups.get(name) ?? keep(groups, name, names.group(name)),
+  };
+}
+
+function keep<Answer>(known: Map<string, Answer>, name: string, answer: Answer): Answer {
+  known.set(name, answer);
+  return answer;
 }
 
 async function resolve({ section, rule, who, users, groups }: Draft, names: Names): Promise<Rule> {

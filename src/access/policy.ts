@@ -1,5 +1,5 @@
 // The policy: rules in order, of which the first that matches decides; where none matches, the answer is no.
-import { normalGpuName } from "../contract/device-name.ts";
+import { isCalled } from "../contract/device-name.ts";
 import type { Quantity, Values } from "../contract/field.ts";
 import type { Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
@@ -97,13 +97,9 @@ function intersects(gids: ReadonlySet<number>, groups: ReadonlySet<number>): boo
   return false;
 }
 
-function covers({ gpus }: Rule, { kind, id, uuid, pci_address }: Target): boolean {
-  if (!gpus || kind === "cpu") return true;
-  return gpus.some((gpu) => {
-    if (typeof gpu === "number") return gpu === id;
-    const wanted = normalGpuName(gpu);
-    return [uuid, pci_address].some((own) => own && normalGpuName(own) === wanted);
-  });
+function covers({ gpus }: Rule, target: Target): boolean {
+  if (!gpus || target.kind === "cpu") return true;
+  return gpus.some((gpu) => (typeof gpu === "number" ? gpu === target.id : isCalled(target, gpu)));
 }
 
 /** Why a value is not within the bounds of the rule that decides. */
@@ -114,16 +110,19 @@ function breach(rule: Rule, { row, parameters, target }: Question): string | und
     if (field?.type !== "u32" || field.quantity === undefined || typeof value !== "number") continue;
     const bound = boundFor(rule, field.quantity, target);
     if (bound === "none") {
-      const model = target.model ?? "its model";
-      return `rule "${rule.name}" has bounds for ${field.quantity}, but none for ${model}, which ${target.name} is`;
+      const bounds = `rule "${rule.name}" has bounds for ${field.quantity}`;
+      if (target.model === undefined) return `${bounds} by model, and the model of ${target.name} is not known`;
+      return `${bounds}, but none for ${target.model}, which ${target.name} is`;
     }
-    const allowed = `that rule "${rule.name}" allows on ${target.name}`;
-    if (bound?.min !== undefined && value < bound.min)
-      return `${name} ${value} is below ${bound.min}, the least ${allowed}`;
-    if (bound?.max !== undefined && value > bound.max)
-      return `${name} ${value} is above ${bound.max}, the most ${allowed}`;
+    const miss = bound && missOf(value, bound);
+    if (miss) return `${name} ${value} is ${miss} that rule "${rule.name}" allows on ${target.name}`;
   }
   return undefined;
+}
+
+function missOf(value: number, { min, max }: Bound): string | undefined {
+  if (min !== undefined && value < min) return `below ${min}, the least`;
+  return max !== undefined && value > max ? `above ${max}, the most` : undefined;
 }
 
 /** The first bound on a quantity that is meant for the model. A rule that bounds it for other models only lets nothing through. */

@@ -32,6 +32,16 @@ export function issueToken(key: Uint8Array, { sub, scopes, exp, iat, jti }: Clai
   return new CompactSign(new TextEncoder().encode(payload)).setProtectedHeader({ typ: "JWT", alg: "HS256" }).sign(key);
 }
 
+/** A refusal of somebody whose token was found good but for one thing. */
+export class TokenRefusal extends ZeusdError {
+  readonly claims: Claims;
+
+  constructor(code: "unauthenticated" | "scope_missing" | "forbidden", message: string, claims: Claims) {
+    super(code, message);
+    this.claims = claims;
+  }
+}
+
 export interface TokenVerifier {
   /** The claims of the token in an `Authorization` header. Throws `unauthenticated`. */
   verify(authorization: string | undefined): Claims | Promise<Claims>;
@@ -98,13 +108,14 @@ function bearerToken(authorization: string | undefined): string {
 
 function checkTime(claims: Claims, clock: Clock): Claims {
   const now = Math.floor(clock.epochMs() / 1000);
-  if (claims.exp !== undefined && claims.exp < now - leewaySeconds) throw refused("Token has expired.");
+  if (claims.exp !== undefined && claims.exp < now - leewaySeconds)
+    throw new TokenRefusal("unauthenticated", "Token has expired.", claims);
   return claims;
 }
 
 /** The revocations, if they do not include the token. */
 function checkRevoked(token: string, claims: Claims, revocations: Revocations): Revocations {
-  if (revocations.includes(token, claims)) throw refused("Token has been revoked.");
+  if (revocations.includes(token, claims)) throw new TokenRefusal("unauthenticated", "Token has been revoked.", claims);
   return revocations;
 }
 

@@ -30,7 +30,8 @@ export function listOf<Name extends string>(
 export function origin(): (text: string) => readonly string[] {
   const given: string[] = [];
   return (text) => {
-    if (!/^(https?:\/\/)?([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?$/i.test(text))
+    const [found, , , port] = /^(https?:\/\/)?([\w.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?$/i.exec(text) ?? [];
+    if (found === undefined || Number(port ?? 0) > 65_535)
       throw new InvalidArgumentError("It must be an origin such as https://node7:8443, or a host name.");
     given.push(text.toLowerCase());
     return given;

@@ -113,7 +113,7 @@ async function askDaemon(
     );
   });
   if (status === 401) throw new Error(`The daemon at '${socketPath}' wants a token; give one in ZEUSD_TOKEN`);
-  if (status !== 200) throw new Error(`The daemon at '${socketPath}' refuses to say: ${body}`);
+  if (status !== 200) throw new Error(`The daemon at '${socketPath}' refuses to say: ${sentenceOf(body)}`);
   // The daemon is ours, and so is the shape of its answer.
   const { gpus, cpus } = JSON.parse(body) as { readonly gpus?: Devices; readonly cpus?: Devices };
   return gpus ?? cpus ?? {};
@@ -141,6 +141,16 @@ async function askFile(
   checkRange(row, values);
   const policy = await openPolicy(path, parts);
   return { [gpu]: explain(policy, { actor, row, parameters: values, target }) };
+}
+
+/** Refusals are JSON or plain text. */
+function sentenceOf(body: string): string {
+  try {
+    const { error } = JSON.parse(body) as { readonly error?: unknown };
+    return typeof error === "string" ? error : body;
+  } catch {
+    return body;
+  }
 }
 
 function valuesOf(row: Row, given: ExplainFlags["parameters"]): Values {

@@ -8,6 +8,18 @@ export function isGpuName(text: string): boolean {
   return uuid.test(text) || pciAddress.test(text);
 }
 
+/** Whether a GPU is called so, in whichever way it is written. */
+export function isCalled({ uuid, pci_address }: Named, name: string): boolean {
+  if (name === uuid || name === pci_address) return true;
+  const wanted = normalGpuName(name);
+  return [uuid, pci_address].some((own) => own && normalGpuName(own) === wanted);
+}
+
+interface Named {
+  readonly uuid?: string | null | undefined;
+  readonly pci_address?: string | null | undefined;
+}
+
 /** The same for all ways to write a name: PCI addresses come with a domain of eight digits (nvidia-smi), of four, or without one. */
 export function normalGpuName(name: string): string {
   const [, domain = "0", rest] = pciAddress.exec(name) ?? [];

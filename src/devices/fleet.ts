@@ -94,7 +94,7 @@ export class Fleet {
    * Runs a command on its devices. With `block`, throws CommandFailed if one of them fails; without, returns as soon as all
    * are queued, and what fails later goes to the log. A device that takes no command now refuses it for all.
    */
-  async run(command: Command, caller: Caller, members = this.select(command), witness?: Witness): Promise<Results> {
+  async run(command: Command, caller: Caller, members: readonly Member[], witness?: Witness): Promise<Results> {
     const { name } = command.row;
     if (command.block) {
       return gather(

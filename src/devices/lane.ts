@@ -108,8 +108,11 @@ export class Lane {
   /** The same, and answers the caller of the running call, too: whether that takes effect, nobody knows. */
   refuseAll(error: ZeusdError): void {
     this.refuseWaiting(error);
-    if (this.#running?.caller) this.#answerEarly(this.#running, "so far");
-    else this.#running?.work.abandoned?.(error);
+    if (this.#running) this.#answerEarly(this.#running, "so far");
+  }
+
+  get isIdle(): boolean {
+    return !this.#running;
   }
 
   /** What runs now and since when, for example `set_power_limit on GPU 0 (3.2 s)`. */
@@ -199,11 +202,20 @@ export class Lane {
     return new ZeusdError("deadline", text);
   }
 
-  /** Answers the caller of a call that goes on. Its outcome is for the log then. */
+  /** Answers the caller of a call that goes on, if there is one. Its outcome is for the log then. */
   #answerEarly(entry: Entry, when: string): void {
+    const error = this.#notReturned(entry, when);
+    if (!entry.caller) {
+      entry.work.abandoned?.(error);
+      return;
+    }
     entry.answered = true;
-    const text = `${entry.work.name} on ${this.#parts.name} has not returned ${when}`;
-    this.#drop(entry, new ZeusdError("deadline", entry.work.harmless ? text : `${text}; it may still take effect`));
+    this.#drop(entry, error);
+  }
+
+  #notReturned({ work }: Entry, when: string): ZeusdError {
+    const text = `${work.name} on ${this.#parts.name} has not returned ${when}`;
+    return new ZeusdError("deadline", work.harmless ? text : `${text}; it may still take effect`);
   }
 
   #isLate({ caller, answered }: Entry, nowMs: number): boolean {
@@ -232,7 +244,7 @@ export class Lane {
       `${name} is stuck: ${entry.work.name} has not returned for ${timeoutMs / 1000} s; commands are refused until it does`,
     );
     const stuck = this.#stuckError(entry);
-    if (!entry.caller) entry.work.abandoned?.(stuck);
+    if (!entry.caller) entry.work.abandoned?.(this.#notReturned(entry, `within ${timeoutMs / 1000} s`));
     this.refuseWaiting(stuck);
   }
 

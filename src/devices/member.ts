@@ -49,7 +49,7 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     this.#parts = parts;
     this.#readBacks = new ReadBacks({
       clock: parts.clock,
-      isIdle: () => this.lane.running() === undefined,
+      isIdle: () => this.lane.isIdle,
       read: (row) => this.#readUnasked(row),
     });
     const [lastKnown, readBacks] = [this.#lastKnown, this.#readBacks];
@@ -139,7 +139,8 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     try {
       // The table types a backend's functions, and the wire decoded the parameters by the same row.
       const values = (await (operation as (parameters: Values) => Promise<Values | undefined>)(parameters)) ?? {};
-      if (device === this.#device) this.#lastKnown.learn(row, parameters, values, this.#parts.clock.monotonicMs());
+      if (device === this.#device && (row.settings ?? row.tells))
+        this.#lastKnown.learn(row, parameters, values, this.#parts.clock.monotonicMs());
       return values;
     } catch (error) {
       // A call of a device that was given up meanwhile says nothing of the one that is there now.

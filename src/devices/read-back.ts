@@ -3,7 +3,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { ReadBack } from "../contract/command.ts";
 import { messageOf } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
-import { gpuOperations, type Row, type Setting } from "../contract/operations.ts";
+import { allOperations, type Row, type Setting } from "../contract/operations.ts";
 import { Watch } from "./watch.ts";
 
 /** How long nothing may have been set before it is read back, in ms: over what lies between the writes of a busy client. */
@@ -12,9 +12,7 @@ const quietMs = 50;
 const patienceMs = 1_000;
 
 /** The operations that tell about settings. */
-const tellers: readonly Row[] = Object.entries(gpuOperations)
-  .map(([call, row]): Row => ({ call, ...row }))
-  .filter(({ tells }) => tells);
+const tellers: readonly Row[] = allOperations.filter(({ tells }) => tells);
 
 const told: readonly Setting[] = tellers.flatMap(({ tells }) => tells?.setting ?? []);
 

@@ -1,6 +1,6 @@
 // Which devices a command means, by id, UUID or PCI address.
 import type { Command } from "../contract/command.ts";
-import { normalGpuName } from "../contract/device-name.ts";
+import { isCalled } from "../contract/device-name.ts";
 import { UnknownDevice } from "../contract/errors.ts";
 import type { Target } from "../contract/target.ts";
 
@@ -43,9 +43,6 @@ function byNumber(one: number | string, other: number | string): number {
 }
 
 function findByName<D extends Named>(known: ReadonlyMap<number, D>, name: string): D | undefined {
-  const wanted = normalGpuName(name);
-  for (const { uuid, pci_address, id } of known.values()) {
-    if ([uuid, pci_address].some((own) => own && normalGpuName(own) === wanted)) return known.get(id);
-  }
+  for (const device of known.values()) if (isCalled(device, name)) return device;
   return undefined;
 }

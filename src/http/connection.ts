@@ -55,10 +55,14 @@ export class Connection {
     return this.#last === response;
   }
 
-  /** Calls `close` once: when the connection is gone, or when the daemon ends its streams. */
+  /** Calls `close` when the connection is gone, or when the daemon ends its streams, unless it is released before. */
   holdStream(close: () => void): void {
     if (this.#socket.destroyed) close();
     else this.#closeStreams.add(close);
+  }
+
+  releaseStream(close: () => void): void {
+    this.#closeStreams.delete(close);
   }
 
   endStreams(): void {

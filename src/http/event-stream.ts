@@ -4,7 +4,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { Command, Sample } from "../contract/command.ts";
 import type { DeviceKind } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
-import type { EventSink, OpenStream, Reply } from "./message.ts";
+import type { EventSink, EventSource, OpenStream, Reply } from "./message.ts";
 import { powerOf } from "./wire/query-style.ts";
 
 export interface PowerStreamsParts {
@@ -34,7 +34,7 @@ export class PowerStreams {
   }
 
   /** Throws at once if the command's devices are not there; reads nothing before the stream is opened. */
-  reply(command: Command): Reply {
+  reply(command: Command, recheck: EventSource["recheck"]): Reply {
     const { fleet, clock } = this.#parts;
     const devices = fleet.check(command);
     const render = this.#render[command.row.device];
@@ -42,7 +42,7 @@ export class PowerStreams {
     return {
       status: 200,
       headers,
-      body: { open: (sink) => new PowerStream({ fleet, clock, command, devices, sink, render, soon }) },
+      body: { open: (sink) => new PowerStream({ fleet, clock, command, devices, sink, render, soon }), recheck },
     };
   }
 

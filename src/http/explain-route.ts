@@ -2,7 +2,8 @@
 import { parse as parseQuery, stringify } from "node:querystring";
 import { supposedActor, type Actor } from "../access/actor.ts";
 import { explain } from "../access/explain.ts";
-import type { Access } from "../access/guard.ts";
+import { requireJudgeable } from "../access/gate.ts";
+import { groupDisabled, type Access } from "../access/guard.ts";
 import { ZeusdError, messageOf } from "../contract/errors.ts";
 import { U32_MAX } from "../contract/field.ts";
 import { operationOf, type Row } from "../contract/operations.ts";
@@ -22,17 +23,18 @@ interface ExplainParts {
  */
 export function explainReply({ access, fleet }: ExplainParts, request: Request): Reply {
   if (!access.policy) throw new ZeusdError("not_found", "There is no policy; start the daemon with --policy.");
-  const { operation, uid, gids, sub, ...own } = parseQuery(request.query);
+  const { operation, uid, gids, sub, ...own } = parseQuery(request.query, "&", "=", { maxKeys: 0 });
   const row = rowOf(one(operation, "operation"));
+  if (!access.enabledGroups.includes(row.group)) throw groupDisabled(row.group);
   const actor = actorOf({ uid, gids, sub });
   const all = fleet.gpus.map(({ id }) => id).join(",");
   const given = { ...(row.kind === "write" ? { block: "true", gpu_ids: all } : {}), ...own };
   const command = decodeQuery(row, stringify(given));
   const policy = access.policy();
   const { parameters } = command;
-  const answers = fleet
-    .select(command)
-    .map((target) => [target.id, explain(policy, { actor, row, parameters, target })]);
+  const targets = fleet.select(command);
+  for (const target of targets) requireJudgeable(target);
+  const answers = targets.map((target) => [target.id, explain(policy, { actor, row, parameters, target })]);
   return jsonReply(200, { operation: row.name, [`${row.device}s`]: Object.fromEntries(answers) });
 }
 

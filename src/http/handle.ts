@@ -1,9 +1,11 @@
 // THE SPINE: the path that every request takes, whatever brought it here.
 import type { Actor } from "../access/actor.ts";
 import { authorize, type Access } from "../access/guard.ts";
+import { TokenRefusal } from "../access/token.ts";
 import type { Command } from "../contract/command.ts";
 import { CommandFailed, ZeusdError, messageOf } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
+import type { Target } from "../contract/target.ts";
 import { dryRunReply } from "./dry-run.ts";
 import { PowerStreams, type PowerStreamsParts } from "./event-stream.ts";
 import { emptyReply, type Reply, type Request } from "./message.ts";
@@ -51,7 +53,7 @@ export function createHandler(parts: HandleParts): Handler {
       if (access.tokens && decoded instanceof Promise) actor = await authorize(access, route, request);
       const members = fleet.select(command);
       const { rules, witness } = access.gate.permit({ request, actor }, command, members);
-      if (row.kind === "stream") return { ...streams.reply(command), recheck: () => recheck(parts, progress, command) };
+      if (row.kind === "stream") return streams.reply(command, () => recheck(parts, progress, command, members));
       if (command.dryRun) return dryRunReply(fleet, command, members, rules);
       return wire.reply(row, await fleet.run(command, request, members, witness));
     } catch (error) {
@@ -61,14 +63,20 @@ export function createHandler(parts: HandleParts): Handler {
   return { handle, refuse: (request, error) => refuse(parts, begin(request), error) };
 }
 
-/** Whether a stream that is open would still be granted, now that the policy or the revocations have changed. */
-async function recheck({ access, fleet }: HandleParts, { request, route }: Progress, command: Command): Promise<void> {
+/** Rejects if a stream that is open would not be granted any more, now that the policy or the revocations have changed. */
+async function recheck(
+  { access }: HandleParts,
+  { request, route }: Progress,
+  command: Command,
+  targets: readonly Target[],
+): Promise<void> {
   const actor = await authorize(access, route, request);
-  access.gate.permit({ request, actor }, command, fleet.select(command));
+  access.gate.permit({ request, actor }, command, targets);
 }
 
 function refuse({ access, log }: HandleParts, progress: Progress, error: unknown): Reply {
-  const { request, route, actor, command } = progress;
+  const { request, route, command } = progress;
+  const actor = error instanceof TokenRefusal ? { peer: request.peer, claims: error.claims } : progress.actor;
   const row = route.kind === "operation" ? route.row : undefined;
   // How a command that was run ended on each device, its witness has heard, be it foreseen or not.
   const isRun = error instanceof CommandFailed || (command !== undefined && !(error instanceof ZeusdError));

@@ -25,8 +25,6 @@ export interface Reply {
   readonly status: number;
   readonly headers: Headers;
   readonly body: string | EventSource;
-  /** For a stream: rejects when it would not be granted any more. */
-  readonly recheck?: () => Promise<void>;
 }
 
 /** Where a stream's events go: one client's connection. */
@@ -38,6 +36,8 @@ export interface EventSink {
 /** A stream of events that has not begun yet. */
 export interface EventSource {
   open(sink: EventSink): OpenStream;
+  /** Rejects when the stream would not be granted any more. */
+  recheck(): Promise<void>;
 }
 
 export interface OpenStream {

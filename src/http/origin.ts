@@ -17,6 +17,9 @@ export interface OriginRules {
 interface From {
   readonly host?: string | undefined;
   readonly origin?: string | undefined;
+  /** `Sec-Fetch-Site` and `Sec-Fetch-Dest`: what a browser says of a request that has no `Origin`. */
+  readonly site?: string | undefined;
+  readonly destination?: string | undefined;
   /** The address at which the connection arrived. Absent on a Unix socket. */
   readonly localAddress?: string | undefined;
 }
@@ -40,6 +43,8 @@ interface Place {
 export function createOriginGuard(rules: OriginRules): (from: From) => ZeusdError | undefined {
   const allowed = rules.allowed.map(readAllowed);
   const hostName = normal(rules.hostName);
+  // A name without a dot is nobody's on the internet.
+  const [firstLabel] = hostName.split(".");
 
   /**
    * Not every address passes as a host: a page that is served from http://6.6.6.6 has one too, and could otherwise post to
@@ -47,7 +52,7 @@ export function createOriginGuard(rules: OriginRules): (from: From) => ZeusdErro
    */
   function isOwn(host: string, localAddress: string | undefined): boolean {
     if (isLoopback(host) || host === "localhost" || host.endsWith(".localhost")) return true;
-    return host === hostName || (localAddress !== undefined && host === normal(localAddress));
+    return host === hostName || host === firstLabel || (localAddress !== undefined && host === normal(localAddress));
   }
 
   function refuseOrigin(origin: string, localAddress: string | undefined): ZeusdError | undefined {
@@ -71,11 +76,17 @@ export function createOriginGuard(rules: OriginRules): (from: From) => ZeusdErro
     );
   }
 
-  return ({ host, origin, localAddress }) => {
-    const refusal = origin === undefined ? undefined : refuseOrigin(origin, localAddress);
+  return ({ host, origin, site, destination, localAddress }) => {
+    const refusal = origin === undefined ? refuseSite(site, destination) : refuseOrigin(origin, localAddress);
     if (refusal || !rules.loopback || !host) return refusal;
     return refuseHost(host, localAddress);
   };
+}
+
+/** What a foreign page embeds, an image for example, comes without `Origin`. Whoever follows a link to here wants to be here. */
+function refuseSite(site: string | undefined, destination: string | undefined): ZeusdError | undefined {
+  if (site !== "cross-site" || destination === "document") return undefined;
+  return refused("What pages from elsewhere embed is not served; open it by itself.");
 }
 
 /** An entry with a scheme is a whole origin; one without is a host, with any scheme, and any port unless it has one. */

@@ -22,6 +22,8 @@ export interface HttpServerParts {
   /** Who has connected, by the descriptor of a connection; absent over TCP. Throws if they have gone. */
   readonly readPeer?: ((descriptor: number) => HeldPeer) | undefined;
   readonly originGuard: ReturnType<typeof createOriginGuard>;
+  /** Whether the guard looks at `Host` as well. */
+  readonly hostMatters: boolean;
 }
 
 /** Largest head and longest target in bytes, most headers: the original's limits. */
@@ -100,9 +102,10 @@ export class HttpServer {
   }
 
   #admit(socket: Socket): void {
-    this.#connections.set(socket, new Connection(socket, this.#peerOf(socket)));
+    const excess = this.#connections.size + 1 - this.#parts.maxConnections;
+    // One that is refused needs no handle on its process: there are as many open files as connections are served.
+    this.#connections.set(socket, new Connection(socket, excess > 0 ? undefined : this.#peerOf(socket)));
     socket.once("close", () => this.#connections.delete(socket));
-    const excess = this.#connections.size - this.#parts.maxConnections;
     if (excess > mostLingering) socket.destroy();
     else if (excess > 0) refuseConnection(socket, this.#parts.nextRequestId());
   }
@@ -151,9 +154,14 @@ export class HttpServer {
     // Of another encoding nobody knows where the body ends: it must not run anything.
     const encoding = headerOf(rawHeaders, "transfer-encoding") && request.header("transfer-encoding");
     if (encoding !== undefined && encoding.toLowerCase() !== "chunked") return emptyReply(400);
-    const [host, origin] = [headerOf(rawHeaders, "host"), headerOf(rawHeaders, "origin")];
-    const foreign = this.#parts.originGuard({ host, origin, localAddress: socket.localAddress });
-    return foreign && this.#parts.handler.refuse(request, foreign);
+    const { handler, originGuard, hostMatters } = this.#parts;
+    const origin = headerOf(rawHeaders, "origin");
+    // What nearly every request is: one of a program, on the Unix socket.
+    if (origin === undefined && !hostMatters) return undefined;
+    const [host, site] = [headerOf(rawHeaders, "host"), headerOf(rawHeaders, "sec-fetch-site")];
+    const destination = headerOf(rawHeaders, "sec-fetch-dest");
+    const foreign = originGuard({ host, origin, site, destination, localAddress: socket.localAddress });
+    return foreign && handler.refuse(request, foreign);
   }
 
   #send(response: ServerResponse, reply: Reply, body: string, id: string): void {
@@ -182,13 +190,14 @@ export class HttpServer {
     const stream = source.open({ send: (text) => response.write(text) && !response.writableNeedDrain });
     response.on("drain", () => stream.drained());
     const end = (): void => {
+      connection.releaseStream(end);
       this.#streams.delete(response);
       stream.close();
       // A client that does not read would not read the end either.
       if (response.writableNeedDrain) response.destroy();
       else response.end();
     };
-    this.#streams.set(response, { recheck: reply.recheck ?? (async () => {}), end });
+    this.#streams.set(response, { recheck: () => source.recheck(), end });
     connection.holdStream(end);
   }
 

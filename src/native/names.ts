@@ -27,8 +27,8 @@ const entryFields = { passwd: 7, group: 4 } as const;
 type Database = keyof typeof entryFields | "initgroups";
 
 /** `timeoutMs` bounds each question, from its child's start. `command` stands for getent(1) of the GNU C library. */
-export function createNameService(options: { timeoutMs: number; command?: string }): NameService {
-  const { timeoutMs, command = "getent" } = options;
+export function createNameService(options: { timeoutMs?: number; command?: string } = {}): NameService {
+  const { timeoutMs = 5_000, command = "getent" } = options;
   const inTurn = createTurns(mostChildren);
 
   async function ask(database: Database, name: string): Promise<string | undefined> {
@@ -56,19 +56,25 @@ export function createNameService(options: { timeoutMs: number; command?: string
   };
 }
 
-/** Lets so many tasks run at a time; the others wait for their turn in order. */
+/**
+ * Lets so many tasks run at a time; the others wait for their turn in order. When one fails, those that wait fail with it: a
+ * service that does not answer for one name will not for the next, and each would take as long.
+ */
 function createTurns(most: number): <Result>(task: () => Promise<Result>) => Promise<Result> {
-  const waiting: (() => void)[] = [];
+  const waiting: { readonly begin: () => void; readonly fail: (error: unknown) => void }[] = [];
   let running = 0;
   return async (task) => {
     if (running < most) running += 1;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
+    else await new Promise<void>((begin, fail) => waiting.push({ begin, fail }));
     try {
       return await task();
+    } catch (error) {
+      for (const { fail } of waiting.splice(0)) fail(error);
+      throw error;
     } finally {
       // Who waits takes over the place of who leaves.
       const next = waiting.shift();
-      if (next) next();
+      if (next) next.begin();
       else running -= 1;
     }
   };

@@ -2,8 +2,10 @@
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
+  chownSync,
   closeSync,
   constants,
+  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -15,16 +17,19 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import type { AuditSink } from "../../src/access/audit.ts";
 import { openAuditFile } from "../../src/access/audit-file.ts";
-import { createFolder } from "../processes/folder.ts";
+import { createFolder } from "../folder.ts";
 
 const createPath = (): string => join(createFolder(), "audit.jsonl");
+const euid = process.geteuid?.() ?? 0;
+const open = (path: string): AuditSink => openAuditFile(path, euid);
 const read = (path: string): string => readFileSync(path, "utf8");
 
 describe("a line", () => {
   it("stands in the file as soon as it is written, with its end", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
+    const sink = open(path);
     sink.append(['{"a":1}']);
     expect(read(path)).toBe('{"a":1}\n');
     sink.append(['{"b":"zoë 日本"}']);
@@ -34,7 +39,7 @@ describe("a line", () => {
   it("comes after what the file had before, and after what others have written to it since", () => {
     const path = createPath();
     writeFileSync(path, "old\n");
-    const [one, other] = [openAuditFile(path), openAuditFile(path)];
+    const [one, other] = [open(path), open(path)];
     for (const n of [1, 2, 3]) {
       one.append([`one ${n}`]);
       other.append([`other ${n}`]);
@@ -47,7 +52,7 @@ describe("a line", () => {
 
   it("is one of as many as are written at once", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
+    const sink = open(path);
     sink.append(["1", "2", "3"]);
     sink.append(["4"]);
     expect(read(path)).toBe("1\n2\n3\n4\n");
@@ -55,7 +60,7 @@ describe("a line", () => {
 
   it("of any length is written whole", () => {
     const path = createPath();
-    openAuditFile(path).append(["x".repeat(3_000_000)]);
+    open(path).append(["x".repeat(3_000_000)]);
     expect(statSync(path).size).toBe(3_000_001);
   });
 });
@@ -65,7 +70,7 @@ describe("the file", () => {
     const before = process.umask(0o022);
     onTestFinished(() => void process.umask(before));
     const path = createPath();
-    openAuditFile(path);
+    open(path);
     expect(statSync(path).mode & 0o777).toBe(0o640);
   });
 
@@ -73,13 +78,13 @@ describe("the file", () => {
     const path = createPath();
     writeFileSync(path, "");
     chmodSync(path, 0o604);
-    openAuditFile(path).append(["x"]);
+    open(path).append(["x"]);
     expect(statSync(path).mode & 0o777).toBe(0o604);
   });
 
   it("that was moved away gets all lines until it is opened anew, and none from then on", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
+    const sink = open(path);
     sink.append(["1"]);
     renameSync(path, `${path}.1`);
     sink.append(["2"]);
@@ -89,18 +94,34 @@ describe("the file", () => {
     expect(statSync(path).mode & 0o027).toBe(0);
   });
 
-  it("that was removed is made again", () => {
+  it("that was removed is made again, by the next line already", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
+    const sink = open(path);
+    sink.append(["1"]);
+    rmSync(path);
+    sink.append(["2"]);
+    expect(read(path)).toBe("2\n");
     rmSync(path);
     sink.reopen();
-    sink.append(["1"]);
-    expect(read(path)).toBe("1\n");
+    expect(read(path)).toBe("");
+    sink.append(["3"]);
+    expect(read(path)).toBe("3\n");
+  });
+
+  it("that was removed and cannot be made again takes no line, which whoever writes it is told, until it can", () => {
+    const path = createPath();
+    const sink = open(path);
+    rmSync(path);
+    mkdirSync(path);
+    for (let time = 0; time < 2; time += 1) expect(() => sink.append(["1"])).toThrow("Is a directory (os error 21)");
+    rmSync(path, { recursive: true });
+    sink.append(["2"]);
+    expect(read(path)).toBe("2\n");
   });
 
   it("that is opened anew without having been moved goes on", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
+    const sink = open(path);
     sink.append(["1"]);
     sink.reopen();
     sink.append(["2"]);
@@ -109,7 +130,7 @@ describe("the file", () => {
 
   it("that cannot be opened anew goes on as the one that was open", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
+    const sink = open(path);
     renameSync(path, `${path}.1`);
     mkdirSync(path);
     expect(() => sink.reopen()).toThrow("Is a directory (os error 21)");
@@ -137,6 +158,16 @@ describe("it is refused, with the system's words, if it is", () => {
     ],
     ["a pipe that somebody reads", makeReadPipe, "it is no regular file"],
     [
+      "a file that everyone can write to",
+      (path: string) => makeFile(path, 0o602),
+      "everyone can write to it; chmod o-w it",
+    ],
+    [
+      "a file that has another name",
+      (path: string) => (makeFile(path, 0o600), linkSync(path, `${path}.2`)),
+      "it has other names as well (hard links); give one that has none",
+    ],
+    [
       "in a folder that is not there",
       (path: string) => rmSync(join(path, ".."), { recursive: true }),
       "No such file or directory (os error 2)",
@@ -144,13 +175,39 @@ describe("it is refused, with the system's words, if it is", () => {
   ])("%s", (_, make, reason) => {
     const path = createPath();
     make(path);
-    expect(() => openAuditFile(path)).toThrow(reason);
+    expect(() => open(path)).toThrow(reason);
+  });
+
+  it("a file of somebody who is neither root nor who runs the daemon", () => {
+    const path = createPath();
+    makeFile(path, 0o600);
+    // Only root can give a file away; of anybody else it is asked for as if somebody else ran the daemon.
+    if (euid === 0) chownSync(path, 34_001, 34_001);
+    const { uid } = statSync(path);
+    expect(() => openAuditFile(path, uid + 1)).toThrow(`it belongs to uid ${uid}; make root its owner`);
+    openAuditFile(path, uid).append(["1"]);
+    expect(read(path)).toBe("1\n");
+  });
+
+  it("when it is opened anew, and then it goes on as before", () => {
+    const path = createPath();
+    const sink = open(path);
+    renameSync(path, `${path}.1`);
+    makeFile(path, 0o666);
+    expect(() => sink.reopen()).toThrow("everyone can write to it");
+    sink.append(["1"]);
+    expect([read(`${path}.1`), read(path)]).toEqual(["1\n", ""]);
   });
 
   it("a device", () => {
-    expect(() => openAuditFile("/dev/full")).toThrow(/^it is no regular file$/);
+    expect(() => open("/dev/full")).toThrow(/^it is no regular file$/);
   });
 });
+
+function makeFile(path: string, mode: number): void {
+  writeFileSync(path, "");
+  chmodSync(path, mode);
+}
 
 function makePipe(path: string): void {
   execFileSync("sh", ["-c", `mkfifo "$1"`, "sh", path]);
@@ -181,11 +238,11 @@ describe("where the disk has no room left", () => {
   }
 
   const tooLarge = "File too large (os error 27)";
-  const torn = "only a part could be written";
+  const partly = "there is room for a part of it only";
 
   it("the line that has none is refused, and the next comes as if there had been none", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
+    const sink = open(path);
     sink.append(["one"]);
     within(4, () => {
       expect(() => sink.append(["two"])).toThrow(tooLarge);
@@ -195,63 +252,50 @@ describe("where the disk has no room left", () => {
     expect(read(path)).toBe("one\nthree\n");
   });
 
-  it("a line that was torn is ended before the next", () => {
+  it("a line of which a part would fit leaves nothing behind, so that whoever reads the file finds whole lines", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
-    within(2, () => {
-      expect(() => sink.append(["one"])).toThrow(torn);
-      expect(() => sink.append(["two"])).toThrow(tooLarge);
+    const sink = open(path);
+    sink.append(["zero"]);
+    within(7, () => {
+      for (let time = 0; time < 2; time += 1) {
+        expect(() => sink.append(["one"])).toThrow(partly);
+        expect(read(path)).toBe("zero\n");
+      }
     });
     sink.append(["three"]);
-    sink.append(["four"]);
-    expect(read(path)).toBe("on\nthree\nfour\n");
+    expect(read(path)).toBe("zero\nthree\n");
   });
 
-  it("of several lines those before the torn one are whole, and it is ended before the next", () => {
-    const path = createPath();
-    const sink = openAuditFile(path);
-    within(5, () => expect(() => sink.append(["one", "two", "three"])).toThrow(torn));
-    sink.append(["four", "five"]);
-    expect(read(path)).toBe("one\nt\nfour\nfive\n");
+  it("several lines are written all or none, wherever it ends", () => {
+    for (let bytes = 1; bytes < 14; bytes += 1) {
+      const path = createPath();
+      const sink = open(path);
+      within(bytes, () => expect(() => sink.append(["one", "two", "three"])).toThrow(partly));
+      expect(read(path)).toBe("");
+      sink.append(["four", "five"]);
+      expect(read(path)).toBe("four\nfive\n");
+    }
   });
 
-  it("a line of which nothing but its end is missing is ended before the next", () => {
+  it("a line that a daemon left torn when it was killed is ended before the next", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
-    within(3, () => expect(() => sink.append(["one"])).toThrow(torn));
-    sink.append(["two"]);
-    expect(read(path).split("\n").filter(Boolean)).toEqual(["one", "two"]);
-  });
-
-  it("lines that are torn one after the other are all ended", () => {
-    const path = createPath();
-    const sink = openAuditFile(path);
-    for (const bytes of [2, 3, 5, 8]) within(bytes, () => expect(() => sink.append(["abcdefgh"])).toThrow());
-    sink.append(["last"]);
-    const lines = read(path).split("\n");
-    expect(lines.slice(-2)).toEqual(["last", ""]);
-    for (const line of lines.slice(0, -2)) expect("abcdefgh".startsWith(line)).toBe(true);
-  });
-
-  it("a line that was torn is ended before the next also if the file was opened anew meanwhile, or by the next daemon", () => {
-    const path = createPath();
-    const sink = openAuditFile(path);
-    within(2, () => expect(() => sink.append(["one"])).toThrow(torn));
-    sink.reopen();
-    sink.append(["two"]);
-    expect(read(path)).toBe("on\ntwo\n");
     writeFileSync(path, "thr");
-    openAuditFile(path).append(["four"]);
-    expect(read(path)).toBe("thr\nfour\n");
+    const sink = open(path);
+    within(5, () => expect(() => sink.append(["four"])).toThrow(partly));
+    expect(read(path)).toBe("thr");
+    sink.reopen();
+    sink.append(["five"]);
+    sink.append(["six"]);
+    expect(read(path)).toBe("thr\nfive\nsix\n");
   });
 
   it("a new file begins with a whole line, though the old one was torn", () => {
     const path = createPath();
-    const sink = openAuditFile(path);
-    within(2, () => expect(() => sink.append(["one"])).toThrow(torn));
+    writeFileSync(path, "thr");
+    const sink = open(path);
     renameSync(path, `${path}.1`);
     sink.reopen();
     sink.append(["two"]);
-    expect(read(path)).toBe("two\n");
+    expect([read(`${path}.1`), read(path)]).toEqual(["thr", "two\n"]);
   });
 });

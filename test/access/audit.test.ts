@@ -1,7 +1,8 @@
 // The audit: every line of it, and that none is lost without a word.
 import { describe, expect, it } from "vitest";
 import { Audit, type AuditSink } from "../../src/access/audit.ts";
-import { RuleRefusal, type Asking } from "../../src/access/audit-line.ts";
+import type { Asking } from "../../src/access/asking.ts";
+import { RuleRefusal } from "../../src/access/rule-refusal.ts";
 import type { Command, Ending, ReadBack } from "../../src/contract/command.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import { Health } from "../../src/contract/health.ts";
@@ -20,11 +21,13 @@ function createSubject({ required = false } = {}) {
   const health = new Health();
   const written: string[] = [];
   /** What the sink does from now on; `reopen` is what is thrown by it. */
-  const does: { append: Error | undefined; reopen: Error | undefined; tries: number; reopened: number } = {
-    append: undefined,
-    reopen: undefined,
+  const does = {
+    append: undefined as Error | undefined,
+    reopen: undefined as Error | undefined,
+    held: 0,
     tries: 0,
     reopened: 0,
+    closed: 0,
   };
   const sink: AuditSink = {
     append(lines) {
@@ -36,7 +39,10 @@ function createSubject({ required = false } = {}) {
       does.reopened += 1;
       if (does.reopen) throw does.reopen;
     },
-    close() {},
+    close: () => void (does.closed += 1),
+    get held() {
+      return does.held;
+    },
   };
   const audit = new Audit({ sink, clock, log, health, required });
   const texts = (): readonly string[] => {
@@ -58,6 +64,8 @@ function createSubject({ required = false } = {}) {
       audit.witness(at(1000), setLimit, new Map()).ended(endingOf());
       audit.flush();
     },
+    /** What comes before some write. */
+    begin: () => audit.begin(at(1000), setLimit, [gpuOf(0)]),
     /** Some refusal that is written down now. */
     refuse(uid = 1000) {
       audit.refused(at(uid), "set_power_limit", setLimit, no);
@@ -261,11 +269,11 @@ describe("the line of a write", () => {
 
   it("is one line, whatever a client puts into it", () => {
     const { audit, texts } = createSubject();
-    const said = 'x\n{"outcome":"ok"}\u2028\r\0';
+    const said = 'x\n{"outcome":"ok"}\u2028\r\0\u009b2J\u202e\u007f';
     const asking = askingOf(actorOf({ uid: 1, sub: said }), { id: said, path: said, address: said });
     audit.witness(asking, setLimit, new Map([[0, said]])).ended(endingOf({ error: new Error(said) }));
     audit.refused(asking, undefined, undefined, new Error(said));
-    expect(texts().map((text) => /[\n\r\0]/.test(text))).toEqual([false, false]);
+    expect(texts().map((text) => /[\n\r\0\u007f-\u009f\u2028-\u202e]/.test(text))).toEqual([false, false]);
     expect(texts().map((text) => (JSON.parse(text) as Line)["sub"])).toEqual([said, said]);
   });
 });
@@ -336,6 +344,22 @@ describe("the line of a refusal", () => {
     for (const key of ["operation", "asked", "gpus", "cpus"]) expect(other).not.toHaveProperty(key);
   });
 
+  it("for more than 64 devices has 64 of them and how many more", () => {
+    const { audit, lines } = createSubject();
+    const asking = askingOf(actorOf({ uid: 1 }));
+    const ids = Array.from({ length: 20_000 }, (_, index) => index);
+    for (const count of [64, 65, 20_000])
+      audit.refused(asking, "set_power_limit", { ...setLimit, devices: ids.slice(0, count) }, no);
+    audit.refused(asking, "get_power", commandOf("cpu/get_power", {}, { devices: ids.slice(0, 66) }), no);
+    const first = ids.slice(0, 64);
+    expect(lines().map(({ gpus, cpus }) => gpus ?? cpus)).toEqual([
+      first,
+      [...first, "and 1 more"],
+      [...first, "and 19936 more"],
+      [...first, "and 2 more"],
+    ]);
+  });
+
   it("has no more than the beginning of a path", () => {
     const { audit, texts } = createSubject();
     const path = `/${"x".repeat(16_000)}`;
@@ -386,14 +410,45 @@ describe("many refusals", () => {
     expect(lines().at(-1)).toMatchObject({ event: "refusals_omitted", actor: "uid 1000", count: 1 });
   });
 
-  it("over TCP are told apart by where they come from, whatever token they show", async () => {
+  it("over TCP are told apart by the token, wherever they come from", async () => {
     const { audit, clock, lines } = createSubject();
-    for (let time = 0; time < 102; time += 1)
-      audit.refused(askingOf(actorOf({ sub: `s${time}` }), { address: "192.0.2.7" }), "set_power_limit", setLimit, no);
-    audit.refused(askingOf(actorOf({ sub: "s1" }), { address: "192.0.2.8" }), "set_power_limit", setLimit, no);
+    const refuse = (sub: string, address: string): void =>
+      audit.refused(askingOf(actorOf({ sub }), { address }), "set_power_limit", setLimit, no);
+    for (let time = 0; time < 102; time += 1) refuse("alice", `192.0.2.${time}`);
+    refuse("bob", "192.0.2.7");
     expect(lines()).toHaveLength(101);
     await clock.advance(10_000);
-    expect(lines().at(-1)).toMatchObject({ event: "refusals_omitted", actor: "192.0.2.7", count: 2 });
+    expect(lines().at(-1)).toMatchObject({
+      event: "refusals_omitted",
+      actor: expect.stringContaining("alice"),
+      count: 2,
+    });
+  });
+
+  const unknown = (address: string): Asking => askingOf(actorOf({}), { address });
+
+  it.each([
+    ["192.0.2.7", "addresses 192.0.2.7", ["::ffff:192.0.2.7"]],
+    ["127.0.0.1", "addresses loopback", ["127.9.9.9", "::1", "::ffff:127.0.0.2"]],
+    ["2001:db8:1:2:3:4:5:6", "addresses 2001:db8:1:2", ["2001:db8:1:2:ffff:0:0:1"]],
+  ])("over TCP without a token are told apart by where they come from: %s", async (address, actor, same) => {
+    const { audit, clock, lines } = createSubject();
+    const refuse = (from: string): void => audit.refused(unknown(from), "set_power_limit", setLimit, no);
+    for (let time = 0; time < 60; time += 1) refuse(address);
+    for (const other of same) for (let time = 0; time < 60; time += 1) refuse(other);
+    expect(lines()).toHaveLength(100);
+    await clock.advance(10_000);
+    expect(lines().at(-1)).toMatchObject({ event: "refusals_omitted", actor, count: 60 * same.length - 40 });
+  });
+
+  it("of any number of addresses without a token have one share together, of which those with a token have none", () => {
+    const { audit, lines, refuse } = createSubject();
+    for (let time = 0; time < 1000; time += 1)
+      audit.refused(unknown(`192.0.${time >> 8}.${time & 255}`), "set_power_limit", setLimit, no);
+    expect(lines()).toHaveLength(100);
+    audit.refused(askingOf(actorOf({ sub: "a" }), { address: "192.0.2.7" }), "set_power_limit", setLimit, no);
+    refuse();
+    expect(lines()).toHaveLength(102);
   });
 
   it("leave the writes of the same actor their lines", () => {
@@ -406,6 +461,12 @@ describe("many refusals", () => {
 });
 
 describe("when lines cannot be written", () => {
+  const unavailable = {
+    code: "audit_unavailable",
+    status: 503,
+    message: "The audit log cannot be written, and nothing may be changed without it.",
+    retryAfterS: 1,
+  };
   const degraded = [["audit", "The audit log cannot be written."]];
 
   it("it can be seen, is logged once, and the number of lost lines is written down as soon as it works again", () => {
@@ -445,11 +506,11 @@ describe("when lines cannot be written", () => {
   });
 
   it("again right after their number was told, the line is counted and it can be seen", () => {
-    const { write, does, lines, health, audit } = createSubject({ required: true });
+    const { write, begin, does, lines, health } = createSubject({ required: true });
     does.append = full;
     write();
     does.append = undefined;
-    expect(audit.refusal()).toBeUndefined();
+    begin();
     does.append = full;
     write();
     expect([...health.problems]).toEqual(degraded);
@@ -457,6 +518,7 @@ describe("when lines cannot be written", () => {
     write();
     expect(lines()).toMatchObject([
       { event: "lines_lost", count: 1 },
+      { event: "begins" },
       { event: "lines_lost", count: 1 },
       { outcome: "ok" },
     ]);
@@ -472,35 +534,105 @@ describe("when lines cannot be written", () => {
     expect(lines().slice(100)).toMatchObject([{ event: "lines_lost", count: 1 }, { outcome: "ok" }]);
   });
 
-  it("and they are required, no write may be made until it works again, of which each write makes sure", () => {
-    const { write, does, audit, lines, health } = createSubject({ required: true });
-    expect(audit.refusal()).toBeUndefined();
-    expect(does.tries).toBe(0);
+  it("and they are required, no write may be made from the first on, until it works again, of which each makes sure", () => {
+    const { begin, does, lines, health } = createSubject({ required: true });
+    begin();
     does.append = full;
-    // Nothing says so before a line is written.
-    expect(audit.refusal()).toBeUndefined();
-    write();
-    for (let time = 0; time < 3; time += 1) {
-      expect(audit.refusal()).toMatchObject({
-        code: "audit_unavailable",
-        status: 503,
-        message: "The audit log cannot be written, and nothing may be changed without it.",
-        retryAfterS: 1,
-      });
-    }
+    for (let time = 0; time < 3; time += 1) expect(begin).toThrow(expect.objectContaining(unavailable));
+    expect([...health.problems]).toEqual(degraded);
     does.append = undefined;
-    expect(audit.refusal()).toBeUndefined();
-    expect(lines()).toMatchObject([{ event: "lines_lost", count: 1 }]);
+    begin();
+    expect(lines()).toMatchObject([{ event: "begins" }, { event: "lines_lost", count: 3 }, { event: "begins" }]);
     expect(health.problems.size).toBe(0);
   });
 
-  it("and they are not required, writes go on", () => {
-    const { write, does, audit } = createSubject();
+  it("and they are required, no write may be made while lines of others are lost, though there may be room for its own", () => {
+    const { begin, write, does, lines } = createSubject({ required: true });
+    does.append = full;
+    write();
+    expect(begin).toThrow(expect.objectContaining(unavailable));
+    does.append = undefined;
+    begin();
+    expect(lines()).toMatchObject([{ event: "lines_lost", count: 2 }, { event: "begins" }]);
+  });
+
+  it("and they are required, no write may be made while the log holds lines that it has not handed on", () => {
+    const { begin, does } = createSubject({ required: true });
+    does.held = 1;
+    expect(begin).toThrow(expect.objectContaining(unavailable));
+    does.held = 0;
+    begin();
+  });
+
+  it("and they are not required, writes go on, and nothing is written down before they are made", () => {
+    const { write, begin, does, lines } = createSubject();
+    begin();
+    expect(lines()).toEqual([]);
     does.append = full;
     write();
     const { tries } = does;
-    expect(audit.refusal()).toBeUndefined();
+    begin();
     expect(does.tries).toBe(tries);
+  });
+});
+
+describe("the line of a write that is about to be made, where lines are required,", () => {
+  it("is written at once, before anything that waits for it, with who, what and on which devices", () => {
+    const { audit, clock, written } = createSubject({ required: true });
+    clock.skip(1003);
+    const asking = askingOf(actorOf({ uid: 1000, sub: "alice" }), { id: "req-7", arrivedMs: 1000 });
+    audit.refused(askingOf(actorOf({ uid: 2 })), "set_power_limit", setLimit, no);
+    audit.begin(asking, { ...setLimit, devices: ["GPU-1", 0], block: false }, [gpuOf(1, { uuid: "GPU-1" }), gpuOf(0)]);
+    const line = {
+      time: "2026-01-31T12:00:01.003Z",
+      event: "begins",
+      request_id: "req-7",
+      uid: 1000,
+      pid: 4321,
+      program: "train.py",
+      sub: "alice",
+      jti: "a1",
+      operation: "set_power_limit",
+      gpus: [1, 0],
+      asked: { power_limit_mw: 300_000 },
+      block: false,
+    };
+    expect(written.map((text) => JSON.parse(text))).toEqual([expect.objectContaining({ uid: 2 }), line]);
+    expect(Object.keys(JSON.parse(written[1] ?? ""))).toEqual(Object.keys(line));
+  });
+
+  it("over TCP has the address instead of the process", () => {
+    const { audit, lines } = createSubject({ required: true });
+    audit.begin(askingOf(actorOf({ sub: "alice" }), { address: "192.0.2.7" }), setLimit, [gpuOf(0)]);
+    expect(lines()).toMatchObject([{ event: "begins", address: "192.0.2.7", sub: "alice", gpus: [0] }]);
+    for (const key of ["uid", "pid", "program"]) expect(lines()[0]).not.toHaveProperty(key);
+  });
+});
+
+describe("closing", () => {
+  it("writes down what waits, and how many refusals were left out, and lets go of the log", async () => {
+    const { audit, refuse, does, written, clock, log } = createSubject();
+    for (let time = 0; time < 150; time += 1) refuse();
+    for (let time = 0; time < 103; time += 1) refuse(1001);
+    audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map()).ended(endingOf());
+    audit.close();
+    const lines = written.map((text) => JSON.parse(text) as Line);
+    expect(lines.filter((line) => line["outcome"] === "forbidden")).toHaveLength(200);
+    expect(lines.slice(200)).toEqual([
+      expect.objectContaining({ outcome: "ok" }),
+      { time: "2026-01-31T12:00:00.000Z", event: "refusals_omitted", actor: "uid 1000", count: 50 },
+      { time: "2026-01-31T12:00:00.000Z", event: "refusals_omitted", actor: "uid 1001", count: 3 },
+    ]);
+    expect([does.closed, log.lines]).toEqual([1, []]);
+    await clock.advance(60_000);
+    expect(written).toHaveLength(203);
+  });
+
+  it("says how many lines the log has not handed on", () => {
+    const { audit, does, log } = createSubject();
+    does.held = 3;
+    audit.close();
+    expect(log.lines).toEqual(["error The audit log has not taken 3 lines, which are lost"]);
   });
 });
 

@@ -6,7 +6,7 @@ import { KeptFile } from "../../src/access/kept-file.ts";
 import { StartError } from "../../src/contract/errors.ts";
 import { Health } from "../../src/contract/health.ts";
 import { createQuietLog } from "../quiet-log.ts";
-import { createFolder } from "../processes/folder.ts";
+import { createFolder } from "../folder.ts";
 
 const degraded = "The policy file could not be read again; what it said before is in force.";
 

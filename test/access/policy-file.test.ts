@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { describeRule, rightsOfActor } from "../../src/access/explain.ts";
 import { decide, type Policy } from "../../src/access/policy.ts";
 import { PolicyError, readPolicy, type Names } from "../../src/access/policy-file.ts";
-import { actorOf, gpuOf, h100, rowOf, ruleOf, type Draft } from "./subjects.ts";
+import { operationOf } from "../../src/contract/operations.ts";
+import { actorOf, gpuOf, h100, ruleOf, type Draft } from "./subjects.ts";
 
 const users: Readonly<Record<string, number>> = { root: 0, alice: 1000, zoë: 1001, bob: 1002 };
 const groups: Readonly<Record<string, number>> = { gpu: 44, "domain users": 2000 };
@@ -104,7 +105,7 @@ describe("a policy file", () => {
   it("is what decides", async () => {
     const policy = await read(example);
     const ask = (uid: number, sub: string, power_limit_mw: number, id = 0): string => {
-      const question = { row: rowOf("set_power_limit"), parameters: { power_limit_mw }, target: gpuOf(id) };
+      const question = { row: operationOf("set_power_limit"), parameters: { power_limit_mw }, target: gpuOf(id) };
       const { rule: deciding, refusal } = decide(policy, { actor: actorOf({ uid, sub }), ...question });
       return refusal ?? deciding?.name ?? "";
     };
@@ -171,8 +172,10 @@ describe("a policy file", () => {
       user: async (name) => ({ uid: asked.push(`user ${name}`) }),
       group: async (name) => asked.push(`group ${name}`),
     };
-    const text = '[[rule]]\nname = "r"\nusers = ["a", "b"]\ngroups = ["a"]\nuids = [7]\nallow = ["gpu-read"]';
-    const { rules } = await readPolicy(text, service);
+    const text = '[[rule]]\nname = "r"\nusers = ["a", "b"]\ngroups = ["a"]\nuids = [7]\nallow = ["gpu-read"]\n';
+    // However many rules name them, once is enough.
+    const { rules } = await readPolicy(text + text.replace('"r"', '"other"'), service);
+    expect(rules[1]?.who).toEqual(rules[0]?.who);
     expect(asked.toSorted()).toEqual(["group a", "user a", "user b"]);
     expect(rules[0]?.who.uids.size).toBe(3);
     expect(rules[0]?.who.gids.size).toBe(1);

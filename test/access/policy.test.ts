@@ -3,9 +3,9 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decide, isMeant, mismatch, type Policy, type Verdict } from "../../src/access/policy.ts";
 import type { Values } from "../../src/contract/field.ts";
-import { allOperations, type Row } from "../../src/contract/operations.ts";
+import { allOperations, operationOf, type Row } from "../../src/contract/operations.ts";
 import type { Target } from "../../src/contract/target.ts";
-import { actorOf, cpuOf, gpuOf, h100, policyOf, rowOf, ruleOf, type Draft } from "./subjects.ts";
+import { actorOf, cpuOf, gpuOf, h100, policyOf, ruleOf, type Draft } from "./subjects.ts";
 
 const alice = actorOf({ uid: 1000 });
 
@@ -19,7 +19,7 @@ interface Asked {
 /** The rule that allows it, or the refusal. */
 function answer(policy: Policy, asked: Asked = {}): string {
   const { actor = alice, right = "set_power_limit", parameters = { power_limit_mw: 300_000 }, target } = asked;
-  const row = rowOf(right);
+  const row = operationOf(right);
   const { rule, refusal } = decide(policy, {
     actor,
     row,
@@ -64,7 +64,7 @@ describe("a rule is for", () => {
     const rule = ruleOf({ name: "r", ...who });
     const actor = actorOf(who2);
     expect(isMeant(rule.who, actor)).toBe(meant);
-    const question = { actor, row: rowOf("set_power_limit"), parameters: {}, target: gpuOf(0) };
+    const question = { actor, row: operationOf("set_power_limit"), parameters: {}, target: gpuOf(0) };
     expect(mismatch(rule, question)).toBe(meant ? undefined : "who");
   });
 });
@@ -255,7 +255,7 @@ describe("bounds", () => {
   it("for models let nothing through where the model is not known, and bounds for all models hold", () => {
     const unknown = { ...powerLimit(1), target: gpuOf(0, { model: undefined }) };
     expect(answer(policyOf({ name: "r", bounds: [{ models: ["*"], power_limit_mw: { max: 5 } }] }), unknown)).toBe(
-      'rule "r" has bounds for power_limit_mw, but none for its model, which GPU 0 is',
+      'rule "r" has bounds for power_limit_mw by model, and the model of GPU 0 is not known',
     );
     expect(answer(policyOf({ name: "r", bounds: [{ power_limit_mw: { max: 5 } }] }), unknown)).toBe("allowed by r");
   });

@@ -1,11 +1,11 @@
 // Rules, actors, devices and commands to try the access part with.
 import type { Actor } from "../../src/access/actor.ts";
-import type { Asking } from "../../src/access/audit-line.ts";
+import type { Asking } from "../../src/access/asking.ts";
 import { glob } from "../../src/access/glob.ts";
 import type { Bound, Pattern, Policy, Rate, Rule } from "../../src/access/policy.ts";
 import type { Command } from "../../src/contract/command.ts";
 import type { Quantity, Values } from "../../src/contract/field.ts";
-import { rights, type Row } from "../../src/contract/operations.ts";
+import { operationOf, rights } from "../../src/contract/operations.ts";
 import type { Target } from "../../src/contract/target.ts";
 
 /** A rule as a file has it, with numbers instead of names. */
@@ -88,15 +88,9 @@ export function cpuOf(id: number): Target {
   return { kind: "cpu", id, name: `CPU ${id}` };
 }
 
-/** The operation of a name such as `set_power_limit` or `cpu/get_power`. */
-export function rowOf(right: string): Row {
-  const [row, ...others] = rights.get(right) ?? [];
-  if (!row || others.length > 0) throw new Error(`'${right}' is not the name of one operation`);
-  return row;
-}
-
+/** Of an operation by its name, such as `set_power_limit` or `cpu/get_power`. */
 export function commandOf(right: string, parameters: Values = {}, more: Partial<Command> = {}): Command {
-  return { row: rowOf(right), parameters, block: true, ...more };
+  return { row: operationOf(right), parameters, block: true, ...more };
 }
 
 export function askingOf(actor: Actor, request: Partial<Asking["request"]> = {}): Asking {

@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, symlinkSync, writeFileSyn
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readTrustedFile } from "../../src/access/trusted-file.ts";
-import { createFolder } from "../processes/folder.ts";
+import { createFolder } from "../folder.ts";
 
 const own = process.geteuid?.() ?? -1;
 

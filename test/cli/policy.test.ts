@@ -1,14 +1,15 @@
 // `zeusd policy`: whether a file can be used, and which rule decides a question, asked of a file or of a running daemon.
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { checkPolicy, explainPolicy, type PolicyCommandParts } from "../../src/cli/policy.ts";
 import type { ExplainFlags } from "../../src/cli/policy-options.ts";
 import { allOperations } from "../../src/contract/operations.ts";
+import { createFolder } from "../folder.ts";
 import { createFakeMachine } from "../http/fake-machine.ts";
 import { startOnSocket } from "../http/socket-daemon.ts";
+import { parametersFor } from "../parameters.ts";
 import { run, usageError, type Outcome } from "./subject.ts";
 
 const text = `# Who may do what.
@@ -42,8 +43,7 @@ const people: PolicyCommandParts["people"] = {
 let folder: string;
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "zeusd-cli-"));
-  onTestFinished(() => rmSync(folder, { recursive: true }));
+  folder = createFolder();
 });
 
 function createPolicy(content = text): string {
@@ -251,10 +251,9 @@ describe("zeusd policy explain --policy", () => {
   });
 
   it("answers for every operation, each with its own parameters", async () => {
-    for (const { device, name, parameters } of allOperations) {
-      const values = Object.entries(parameters).map(
-        ([key, { type }]) => `--${key.replaceAll("_", "-")}=${type === "boolean" ? "true" : "1"}`,
-      );
+    for (const row of allOperations) {
+      const { device, name } = row;
+      const values = Object.entries(parametersFor(row)).map(([key, value]) => `--${key.replaceAll("_", "-")}=${value}`);
       const { code, stdout } = await explain("--operation", `${device}/${name}`, "--uid", "0", ...values);
       expect([code, stdout.split("\n")[0]]).toEqual([
         0,

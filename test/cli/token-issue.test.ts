@@ -1,12 +1,12 @@
 // `zeusd token issue`: tokens that any daemon of 0.4 and later takes, and what is said about them.
 import { createHmac } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it } from "vitest";
 import { issue } from "../../src/cli/token-options.ts";
 import { systemClock } from "../../src/contract/clock.ts";
 import { apiGroups, rights } from "../../src/contract/operations.ts";
+import { createFolder } from "../folder.ts";
 import { run, usageError, type Outcome } from "./subject.ts";
 
 const key = "0123456789abcdef0123456789abcde\n";
@@ -14,10 +14,9 @@ const now_ms = 1_700_000_000_900;
 const now_s = 1_700_000_000;
 
 function createKey(text = key): string {
-  const folder = mkdtempSync(join(tmpdir(), "zeusd-key-"));
-  onTestFinished(() => rmSync(folder, { recursive: true }));
-  writeFileSync(join(folder, "key"), text, { mode: 0o600 });
-  return join(folder, "key");
+  const path = join(createFolder(), "key");
+  writeFileSync(path, text, { mode: 0o600 });
+  return path;
 }
 
 /** Issues at a fixed moment, and prints as main.ts does. */

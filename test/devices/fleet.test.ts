@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import type { Caller, Command, Results, Sample } from "../../src/contract/command.ts";
 import { CommandFailed, messageOf, ZeusdError } from "../../src/contract/errors.ts";
 import type { AwayGpu } from "../../src/contract/gpu.ts";
-import { allOperations, type DeviceKind } from "../../src/contract/operations.ts";
+import { operationOf, type DeviceKind } from "../../src/contract/operations.ts";
 import { Fleet } from "../../src/devices/fleet.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
@@ -49,14 +49,17 @@ async function probe(): Promise<void> {
 
 function command(name: string, over: Partial<Command> & { readonly device?: DeviceKind } = {}): Command {
   const { device = "gpu", ...rest } = over;
-  const row = allOperations.find((one) => one.name === name && one.device === device);
-  if (!row) throw new Error(`no operation ${name}`);
-  return { row, parameters: {}, block: true, ...rest };
+  return { row: operationOf(`${device}/${name}`), parameters: {}, block: true, ...rest };
 }
 
-function run(name: string, over: Parameters<typeof command>[1] = {}): Promise<Results> {
+async function run(name: string, over: Parameters<typeof command>[1] = {}): Promise<Results> {
   const caller: Caller = { arrivedMs: clock.monotonicMs(), gone: () => false };
-  return fleet.run(command(name, over), caller);
+  return runFor(caller, name, over);
+}
+
+async function runFor(caller: Caller, ...[name, over]: Parameters<typeof command>): Promise<Results> {
+  const asked = command(name, over);
+  return fleet.run(asked, caller, fleet.select(asked));
 }
 
 interface Outcome {
@@ -126,7 +129,7 @@ describe("commands", () => {
     const release = machine.hold("gpu 0", "setPowerLimit");
     await run("set_power_limit", { devices: [0], block: false });
     const gone: Caller = { arrivedMs: clock.monotonicMs(), gone: () => true };
-    const left = [1, 2, 3].map(() => outcome(fleet.run(command("set_power_limit", { devices: [0] }), gone)));
+    const left = [1, 2, 3].map(() => outcome(runFor(gone, "set_power_limit", { devices: [0] })));
     release();
     for (const { errors } of await Promise.all(left)) expect(errors).toEqual({ 0: "client_gone" });
     expect(callsOf("gpu 0")).toHaveLength(1);

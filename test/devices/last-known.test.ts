@@ -2,20 +2,11 @@
 import { describe, expect, it } from "vitest";
 import type { Known } from "../../src/contract/command.ts";
 import type { Values } from "../../src/contract/field.ts";
-import { allOperations, type Row } from "../../src/contract/operations.ts";
+import { allOperations, operationOf } from "../../src/contract/operations.ts";
 import { LastKnown } from "../../src/devices/last-known.ts";
-
-function row(name: string): Row {
-  const found = allOperations.find((one) => one.name === name && one.device === "gpu");
-  if (!found) throw new Error(`no operation ${name}`);
-  return found;
-}
+import { parametersFor } from "../parameters.ts";
 
 const zeroed = (values: Values): Values => ({ ...values, age_ms: 0 });
-
-/** Parameters for a write, different ones for each number. */
-const parametersOf = ({ parameters }: Row, number: number): Values =>
-  Object.fromEntries(Object.entries(parameters).map(([name, { type }]) => [name, type === "boolean" ? true : number]));
 
 const writes = allOperations.filter(({ kind }) => kind === "write");
 const tellers = allOperations.filter(({ tells }) => tells?.value === "set");
@@ -29,7 +20,7 @@ it.each(writes.map((write) => [write.name, write] as const))(
   "after %s is what was set, for that write and for every other of the same settings",
   (_, write) => {
     const known = new LastKnown();
-    const parameters = parametersOf(write, 7);
+    const parameters = parametersFor(write, 7);
     known.learn(write, parameters, {}, 0);
     for (const other of writes) {
       const shared = (other.settings ?? []).filter((setting) => write.settings?.includes(setting));
@@ -41,7 +32,7 @@ it.each(writes.map((write) => [write.name, write] as const))(
 
 it.each(tellers.map((teller) => [teller.name, teller] as const))("after %s is what was read", (_, teller) => {
   const known = new LastKnown();
-  const result = parametersOf({ ...teller, parameters: teller.result }, 5);
+  const result = parametersFor({ ...teller, parameters: teller.result }, 5);
   known.learn(teller, {}, result, 0);
   for (const write of writes) {
     const isTold = write.settings?.some((setting) => setting === teller.tells?.setting);
@@ -54,7 +45,7 @@ it("has every setting that some read tells told by one of the reads, so that non
 });
 
 describe("the power limit", () => {
-  const set = row("set_power_limit");
+  const set = operationOf("gpu/set_power_limit");
 
   it("is known with its age in whole milliseconds", () => {
     const known = new LastKnown();
@@ -66,7 +57,7 @@ describe("the power limit", () => {
   it("is the newest that was seen, be it set or read", () => {
     const known = new LastKnown();
     known.learn(set, { power_limit_mw: 1 }, {}, 0);
-    known.learn(row("get_power_limit"), {}, { power_limit_mw: 2 }, 10);
+    known.learn(operationOf("gpu/get_power_limit"), {}, { power_limit_mw: 2 }, 10);
     expect(known.of(set, 15)).toEqual({ power_limit: { power_limit_mw: 2, age_ms: 5 } });
     known.learn(set, { power_limit_mw: 3 }, {}, 20);
     expect(known.of(set, 20)).toEqual({ power_limit: { power_limit_mw: 3, age_ms: 0 } });
@@ -74,18 +65,23 @@ describe("the power limit", () => {
 
   it("that is set is not the one that is in force, and not its constraints", () => {
     const known = new LastKnown();
-    known.learn(row("get_enforced_power_limit"), {}, { power_limit_mw: 2 }, 0);
-    known.learn(row("get_power_limit_constraints"), {}, { min_power_limit_mw: 1, max_power_limit_mw: 3 }, 0);
-    known.learn(row("get_power"), {}, { power_mw: 4 }, 0);
+    known.learn(operationOf("gpu/get_enforced_power_limit"), {}, { power_limit_mw: 2 }, 0);
+    known.learn(
+      operationOf("gpu/get_power_limit_constraints"),
+      {},
+      { min_power_limit_mw: 1, max_power_limit_mw: 3 },
+      0,
+    );
+    known.learn(operationOf("gpu/get_power"), {}, { power_mw: 4 }, 0);
     expect(known.of(set, 0)).toEqual({});
   });
 });
 
 it("has no fields for clocks that were reset, each with an age of its own", () => {
   const known = new LastKnown();
-  known.learn(row("set_gpu_locked_clocks"), { min_clock_mhz: 1, max_clock_mhz: 2 }, {}, 0);
-  known.learn(row("reset_mem_locked_clocks"), {}, {}, 4);
-  const reset = row("reset_locked_clocks");
+  known.learn(operationOf("gpu/set_gpu_locked_clocks"), { min_clock_mhz: 1, max_clock_mhz: 2 }, {}, 0);
+  known.learn(operationOf("gpu/reset_mem_locked_clocks"), {}, {}, 4);
+  const reset = operationOf("gpu/reset_locked_clocks");
   expect(known.of(reset, 10)).toEqual({
     gpu_clocks: { min_clock_mhz: 1, max_clock_mhz: 2, age_ms: 10 },
     memory_clocks: { age_ms: 6 },
@@ -96,15 +92,15 @@ it("has no fields for clocks that were reset, each with an age of its own", () =
 
 it("is nothing again once it is forgotten, as when a GPU is opened anew", () => {
   const known = new LastKnown();
-  for (const write of writes) known.learn(write, parametersOf(write, 7), {}, 0);
+  for (const write of writes) known.learn(write, parametersFor(write, 7), {}, 0);
   known.forget();
   for (const write of writes) expect(known.of(write, 0)).toEqual({});
 });
 
 it("that was given out does not change with what is learned later", () => {
   const known = new LastKnown();
-  known.learn(row("set_power_limit"), { power_limit_mw: 1 }, {}, 0);
-  const before = known.of(row("set_power_limit"), 0);
-  known.learn(row("set_power_limit"), { power_limit_mw: 2 }, {}, 1);
+  known.learn(operationOf("gpu/set_power_limit"), { power_limit_mw: 1 }, {}, 0);
+  const before = known.of(operationOf("gpu/set_power_limit"), 0);
+  known.learn(operationOf("gpu/set_power_limit"), { power_limit_mw: 2 }, {}, 1);
   expect(before).toEqual({ power_limit: { power_limit_mw: 1, age_ms: 0 } });
 });

@@ -1,31 +1,22 @@
 // Dry runs: everything is checked, nothing is done, and the answer says what would have been.
 import { beforeEach, describe, expect, it } from "vitest";
 import { ZeusdError } from "../../src/contract/errors.ts";
-import { allOperations, type Row } from "../../src/contract/operations.ts";
+import { allOperations, operationOf, type Row } from "../../src/contract/operations.ts";
 import { capacity } from "../../src/devices/lane.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
+import { parametersFor } from "../parameters.ts";
 import { peer, startSubject, type Answer, type Subject, type SubjectOptions } from "./subject.ts";
 
 const writes = allOperations.filter(({ kind, query }) => kind === "write" && query);
 const text = "text/plain; charset=utf-8";
 
-/** What each parameter is given; a range needs two that are in order. */
-const parametersOf = ({ parameters }: Row): readonly (readonly [string, boolean | number])[] =>
-  Object.entries(parameters).map(([name, { type }], index) => [name, type === "boolean" ? true : 1_000 + index]);
-
 /** A write, whole, with more behind it. */
 function lineOf(row: Row, more: string, ids = "0,1"): string {
-  const pairs = parametersOf(row).map(([name, value]) => `${name}=${value}&`);
+  const pairs = Object.entries(parametersFor(row, 1_000)).map(([name, value]) => `${name}=${value}&`);
   return `POST /gpu/${row.name}?gpu_ids=${ids}&${pairs.join("")}block=true${more}`;
 }
 
-function rowOf(name: string): Row {
-  const found = writes.find((one) => one.name === name);
-  if (!found) throw new Error(`no write ${name}`);
-  return found;
-}
-
-const setLimit = rowOf("set_power_limit");
+const setLimit = operationOf("gpu/set_power_limit");
 const dry = "&dry_run=true";
 const json = ({ body }: Answer): unknown => JSON.parse(body);
 
@@ -58,7 +49,7 @@ describe.each(writes.map((write) => [write.name, write] as const))("%s", (name, 
   it("with dry_run=true says what would be done where, and reaches no device", async () => {
     const answer = await zeusd.ask(lineOf(write, dry, "1,0,1"));
     expect(answer).toMatchObject({ status: 200, type: "application/json" });
-    const asked = parametersOf(write);
+    const asked = Object.entries(parametersFor(write, 1_000));
     const shown = asked.map(([parameter, value]) => ` ${parameter}=${value}`).join("");
     expect(json(answer)).toEqual({
       dry_run: true,
@@ -162,7 +153,7 @@ describe("a dry run is refused as the write would be, with the same status and c
 
   it("on a GPU whose lane is stuck", async () => {
     zeusd.hold("gpu 0", "resetLockedClocks");
-    const stuck = zeusd.ask(lineOf(rowOf("reset_locked_clocks"), "", "0"));
+    const stuck = zeusd.ask(lineOf(operationOf("gpu/reset_locked_clocks"), "", "0"));
     await clock.advance(4_000);
     expect((await stuck).status).toBe(504);
     await expectSame([503, "lane_stuck", "5"], "0");

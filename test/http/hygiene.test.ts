@@ -1,29 +1,25 @@
 // No way around the guard: however a write is spelled, split, doubled or hidden behind something else, it is judged by the row
 // that it reaches, and what reaches none is not run.
 import * as fc from "fast-check";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { issueToken } from "../../src/access/token.ts";
 import { systemClock } from "../../src/contract/clock.ts";
 import { allOperations, apiGroups, type Row } from "../../src/contract/operations.ts";
 import { startDaemon } from "../../src/daemon.ts";
+import { createFolder } from "../folder.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import { openBare } from "./bare-connection.ts";
 import { createFakeMachine } from "./fake-machine.ts";
+import { bearer, keyFile, policyFile } from "./subject.ts";
 import { testConfig } from "./test-config.ts";
 
 // THE DAEMON --------------------------------------------------------------------------------------------------------------
 
-const key = "k".repeat(32);
+const headerOf = (sub: string, scopes: readonly string[]): string =>
+  `authorization: ${bearer({ sub, scopes }).authorization}\r\n`;
 
-async function bearer(sub: string, scopes: readonly string[]): Promise<string> {
-  return `authorization: Bearer ${await issueToken(Buffer.from(key), { sub, scopes })}\r\n`;
-}
-
-const readOnly = await bearer("reader", ["gpu-read", "cpu-read"]);
-const full = await bearer("writer", apiGroups);
+const readOnly = headerOf("reader", ["gpu-read", "cpu-read"]);
+const full = headerOf("writer", apiGroups);
 
 interface Guarded {
   readonly path: string;
@@ -39,25 +35,19 @@ interface Guards {
 
 /** Files are trusted that belong to whoever runs this. */
 async function startGuarded({ key: keyed, policy }: Guards): Promise<Guarded> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-hygiene-"));
-  const file = async (name: string, text: string): Promise<string> => {
-    await writeFile(join(folder, name), text, { mode: 0o600 });
-    return join(folder, name);
-  };
   const machine = createFakeMachine();
   const log = createQuietLog();
-  const listener = { mode: "uds", path: join(folder, "socket"), permissions: 0o600 } as const;
+  const listener = { mode: "uds", path: join(createFolder(), "socket"), permissions: 0o600 } as const;
   const config = testConfig({
     listener,
-    ...(keyed ? { signingKeyPath: await file("key", key) } : {}),
-    ...(policy === undefined ? {} : { policyPath: await file("policy.toml", policy) }),
+    ...(keyed ? keyFile() : {}),
+    ...(policy === undefined ? {} : policyFile(policy)),
   });
   const euid = process.geteuid?.() ?? 0;
   const daemon = await startDaemon(config, { version: "1", clock: systemClock, log, euid, backends: machine.backends });
   onTestFinished(async () => {
     daemon.cut();
     await daemon.drain(1_000);
-    await rm(folder, { recursive: true });
   });
   return { path: listener.path, calls: machine.calls, logged: log.lines };
 }
@@ -586,7 +576,7 @@ it("whatever of a mangled target reaches a device is allowed to whoever sends it
     held,
     fc.array(mangled, { minLength: 12, maxLength: 12 }),
     async (scopes, allowed, sent) => {
-      const headers = `connection: close\r\n${await bearer(`|${allowed.join("|")}|`, scopes)}`;
+      const headers = `connection: close\r\n${headerOf(`|${allowed.join("|")}|`, scopes)}`;
       const before = calls.length;
       const texts = sent.map(async ({ method, target, body }) => {
         const { text, closed } = openBare(path, requestOf(`${method} ${target}`, headers, body));

@@ -152,6 +152,20 @@ describe.each(transports)("the JSON wire %s", (transport) => {
       expect(zeusd.calls).toEqual([]);
     });
 
+    it.each(["dry_run", "atomic", "lease_id"])(
+      "a query that has %s, also behind a thousand other keys",
+      async (name) => {
+        const many = Array.from({ length: 1_000 }, (_, index) => `k${index}=1&`).join("");
+        const written = name.replace("_", "%5f");
+        for (const query of [`${name}=true`, name, `x=1&${name}=`, `${many}${name}=1`, `${many}${many}${written}=0`]) {
+          const answer = await post(`${limit}?${query}`, '{"power_limit_mw":1,"block":true}');
+          expect(answer).toMatchObject({ status: 400, type: text, body: expect.stringContaining(name) });
+        }
+        expect(zeusd.calls).toEqual([]);
+        expect((await post(`${limit}?x${name}=true`, '{"power_limit_mw":1,"block":true}')).status).toBe(200);
+      },
+    );
+
     it.each(["", "text/plain", "application/jsonx", "application/x-www-form-urlencoded"])(
       "a body of type '%s'",
       async (type) => {

@@ -1,5 +1,6 @@
 // The server's limits and its HTTP manners, on bare sockets.
-import { connect } from "node:net";
+import { readdirSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { createFakeMachine } from "./fake-machine.ts";
 import { startOnSocket } from "./socket-daemon.ts";
@@ -124,6 +125,23 @@ describe("limits", () => {
     await Promise.all(refused.map(({ ended }) => ended));
     expect(refused.filter(({ text }) => text().startsWith("HTTP/1.1 503 "))).toHaveLength(64);
     expect(refused.slice(64).map(({ text }) => text())).toEqual(Array(10).fill(""));
+  });
+
+  it("holds one descriptor for each connection for which there is no room, and two for each that it serves", async () => {
+    // Both ends are in this process.
+    const open = (): number => readdirSync("/proc/self/fd").length;
+    const connected = async (): Promise<Socket> => {
+      const socket = connect({ path, allowHalfOpen: true });
+      onTestFinished(() => void socket.destroy());
+      await new Promise((resolve) => socket.on("data", () => {}).once("connect", resolve));
+      return socket;
+    };
+    const before = open();
+    for (let count = 0; count < 3; count += 1) await connected();
+    await expect.poll(() => open() - before).toBe(3 * 3);
+    const refused = await Promise.all(Array.from({ length: 20 }, connected));
+    await Promise.all(refused.map((socket) => new Promise((resolve) => socket.once("end", resolve))));
+    expect(open() - before).toBe(3 * 3 + 20 * 2);
   });
 
   it("answers 503 beyond --max-connections, and has room again when one closes", async () => {

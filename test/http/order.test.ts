@@ -1,38 +1,25 @@
 // Writes that one client sends ahead of its replies: they are run in the order in which it sent them.
-import { createHmac } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import { openBare } from "./bare-connection.ts";
 import { createFakeMachine } from "./fake-machine.ts";
 import { startOnSocket } from "./socket-daemon.ts";
+import { bearer, keyFile } from "./subject.ts";
 
-const key = "k".repeat(32);
-
-function token(): string {
-  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const signed = `${part({ typ: "JWT", alg: "HS256" })}.${part({ sub: "a", scopes: ["gpu-control"] })}`;
-  return `${signed}.${createHmac("sha256", key).update(signed).digest("base64url")}`;
-}
+const { authorization } = bearer({ sub: "a", scopes: ["gpu-control"] });
 
 async function startWithKey(): Promise<{ readonly path: string; readonly calls: readonly string[] }> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-order-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const signingKeyPath = join(folder, "key");
-  await writeFile(signingKeyPath, key, { mode: 0o600 });
   const machine = createFakeMachine();
-  const { path } = await startOnSocket(machine, { signingKeyPath });
+  const { path } = await startOnSocket(machine, keyFile());
   return { path, calls: machine.calls };
 }
 
 const wires = {
   query: (mw: number, block: boolean) =>
-    `POST /gpu/set_power_limit?gpu_ids=0&power_limit_mw=${mw}&block=${block} HTTP/1.1\r\nauthorization: Bearer ${token()}\r\n\r\n`,
+    `POST /gpu/set_power_limit?gpu_ids=0&power_limit_mw=${mw}&block=${block} HTTP/1.1\r\nauthorization: ${authorization}\r\n\r\n`,
   JSON: (mw: number, block: boolean) => {
     const body = JSON.stringify({ power_limit_mw: mw, block });
     const type = `content-type: application/json\r\ncontent-length: ${body.length}`;
-    return `POST /gpu/0/set_power_limit HTTP/1.1\r\nauthorization: Bearer ${token()}\r\n${type}\r\n\r\n${body}`;
+    return `POST /gpu/0/set_power_limit HTTP/1.1\r\nauthorization: ${authorization}\r\n${type}\r\n\r\n${body}`;
   },
 } as const;
 

@@ -25,7 +25,10 @@ type Listener = keyof typeof listeners;
 const everywhere = Object.keys(listeners) as readonly Listener[];
 const onLoopback = everywhere.filter((name) => name.startsWith("loopback"));
 
-function judge(listener: Listener, said: { readonly host?: string; readonly origin?: string }): string {
+function judge(
+  listener: Listener,
+  said: Omit<Parameters<ReturnType<typeof createOriginGuard>>[0], "localAddress">,
+): string {
   const { rules, localAddress } = listeners[listener];
   const refusal = createOriginGuard(rules)({ ...said, localAddress });
   if (refusal) expect(refusal).toMatchObject({ code: "origin_refused", status: 403 });
@@ -47,6 +50,9 @@ const origins: readonly (readonly [origin: string, at: readonly Listener[]])[] =
   ["http://[::ffff:7f00:1]", everywhere],
   ["http://node7.cluster:4938", everywhere],
   ["https://NODE7.Cluster.", everywhere],
+  // Nobody else has a name without a dot.
+  ["http://node7", everywhere],
+  ["https://NODE7:4938", everywhere],
   ["https://dash.example:8443", everywhere],
   ["http://plain.example", everywhere],
   ["http://plain.example:80", everywhere],
@@ -72,7 +78,8 @@ const origins: readonly (readonly [origin: string, at: readonly Listener[]])[] =
     "http://127.0.0.1.nip.example",
     "http://localhost.evil.example",
     "http://notlocalhost",
-    "http://node7",
+    "http://cluster",
+    "http://node7.evil.example",
     "http://node7.cluster.evil.example",
     "http://evil-node7.cluster",
     "https://dash.example",
@@ -134,12 +141,12 @@ const hosts: readonly (readonly [host: string | undefined, isIn: boolean])[] = [
   ...[
     ...[undefined, "", "127.0.0.1:4938", "127.0.0.1", "127.1.2.3:80", "localhost:4938", "localhost", "LocalHost:1"],
     ...["localhost.:4938", "x.localhost:4938", "localhost:", "[::1]:4938", "[::1]", "[::ffff:127.0.0.1]:4938"],
-    ...["node7.cluster:4938", "NODE7.CLUSTER", "node7.cluster.:4938", "pages.example", "pages.example:1"],
+    ...["node7.cluster:4938", "NODE7.CLUSTER", "node7.cluster.:4938", "node7:4938", "pages.example", "pages.example:1"],
     ...["dash.example", "dash.example:4938", "plain.example", "ported.example:4938"],
   ].map((host) => [host, true] as const),
   ...[
     ...["evil.example", "evil.example:4938", "6.6.6.6:4938", "192.168.1.5:4938", "0.0.0.0:4938", "[::]:4938"],
-    ...["127.evil.example", "127.0.0.1.evil.example:4938", "localhost.evil.example", "node7", "sub.pages.example"],
+    ...["127.evil.example", "127.0.0.1.evil.example:4938", "localhost.evil.example", "cluster", "sub.pages.example"],
     ...["localhost:x", "localhost:4938:1", "localhost:123456", "localhost/", "user@localhost", "http://localhost"],
     ...[
       "localhost, localhost",
@@ -154,6 +161,18 @@ const hosts: readonly (readonly [host: string | undefined, isIn: boolean])[] = [
       "*",
     ],
   ].map((host) => [host, false] as const),
+];
+
+/** What a browser says in Sec-Fetch-Site and Sec-Fetch-Dest, and whether it is let in where somebody looks. */
+const sites: readonly (readonly [said: { readonly site?: string; readonly destination?: string }, isIn: boolean])[] = [
+  ...["image", "script", "iframe", "empty", "object", "embed", "", "Document", undefined].map(
+    (destination) => [{ site: "cross-site", ...(destination === undefined ? {} : { destination }) }, false] as const,
+  ),
+  [{ site: "cross-site", destination: "document" }, true],
+  ...["same-origin", "same-site", "none"].flatMap((site) =>
+    ["image", "empty", "document"].map((destination) => [{ site, destination }, true] as const),
+  ),
+  [{ destination: "image" }, true],
 ];
 
 describe.each(everywhere)("at %s", (listener) => {
@@ -171,6 +190,20 @@ describe.each(everywhere)("at %s", (listener) => {
     const verdict = judge(listener, host === undefined ? {} : { host });
     expect(verdict === "in").toBe(isIn || !onLoopback.includes(listener));
     if (verdict !== "in") expect(verdict).toMatch(/^Host '[^]*' is not [^]* --allow-origin \S+ [a-z ]+\.$/);
+  });
+
+  it.each(sites)("what a browser says of a request without Origin, %j, is let in: %j", (said, isIn) => {
+    const verdict = judge(listener, said);
+    expect(verdict === "in").toBe(isIn);
+    if (verdict !== "in") expect(verdict).toBe("What pages from elsewhere embed is not served; open it by itself.");
+  });
+
+  it("what a browser says of where a page stands counts only without an Origin, and lets no Host in", () => {
+    for (const [said] of sites)
+      for (const [origin, at] of origins)
+        expect(judge(listener, { ...said, origin }) === "in").toBe(at.includes(listener));
+    const foreign = { host: "evil.example", destination: "document", site: "cross-site" };
+    expect(judge(listener, foreign) === "in").toBe(!onLoopback.includes(listener));
   });
 
   it("a request is let in if both its Origin and its Host are", () => {
@@ -287,7 +320,7 @@ describe("whatever is sent", () => {
   );
   const text = fc.array(piece, { maxLength: 6 }).map((pieces) => pieces.join(""));
   const listener = fc.constantFrom(...everywhere);
-  const inSet = ["node7.cluster", "dash.example", "plain.example", "pages.example", "ported.example"];
+  const inSet = ["node7.cluster", "node7", "dash.example", "plain.example", "pages.example", "ported.example"];
 
   /** A browser's reading of who is asked: the parser of Node is the one of the URL standard. */
   function isInSet(read: string, localAddress: string | undefined): boolean {

@@ -1,12 +1,12 @@
 // The daemon's own routes: how it is, who one is, and what the policy would say to somebody.
-import { createHmac } from "node:crypto";
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { allOperations } from "../../src/contract/operations.ts";
 import { startDaemon } from "../../src/daemon.ts";
 import { systemClock } from "../../src/contract/clock.ts";
+import { createFolder } from "../folder.ts";
+import { parametersFor } from "../parameters.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import { openBare } from "./bare-connection.ts";
 import { createFakeMachine } from "./fake-machine.ts";
@@ -14,6 +14,9 @@ import { startOnSocket } from "./socket-daemon.ts";
 import {
   peer,
   policyFile,
+  bearer,
+  createFile,
+  keyFile,
   startSubject,
   transports,
   type Answer,
@@ -55,30 +58,9 @@ const names = {
 const start = (options: SubjectOptions = {}): Promise<Subject> =>
   startSubject("in process", { policy, names, ...options });
 
-const key = "k".repeat(32);
-
-/** A file with a signing key, and the header that somebody with a token sends. */
-async function signing(): Promise<{
-  readonly signingKeyPath: string;
-  readonly bearer: (claims: object) => { authorization: string };
-}> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-key-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const signingKeyPath = join(folder, "key");
-  await writeFile(signingKeyPath, key, { mode: 0o600 });
-  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
-  return {
-    signingKeyPath,
-    bearer(claims) {
-      const signed = `${part({ typ: "JWT", alg: "HS256" })}.${part(claims)}`;
-      return { authorization: `Bearer ${signed}.${createHmac("sha256", key).update(signed).digest("base64url")}` };
-    },
-  };
-}
-
 describe("/healthz", () => {
   it.each(transports)("is open to everyone, and says ok with 200, %s", async (transport) => {
-    const { signingKeyPath } = await signing();
+    const { signingKeyPath } = keyFile();
     const zeusd = await startSubject(transport, { config: { signingKeyPath } });
     const answer = await zeusd.ask("GET /healthz");
     expect(answer).toMatchObject({ status: 200, type: "application/json" });
@@ -86,7 +68,7 @@ describe("/healthz", () => {
   });
 
   it("is degraded, and still 200, while the policy that is in force is not the one in its file, and says nothing of what that is", async () => {
-    const { policyPath } = await policyFile(policy);
+    const { policyPath } = policyFile(policy);
     const { daemon, path } = await startOnSocketWith(policyPath);
     const health = async (): Promise<unknown> => JSON.parse(await bodyAt(path, "/healthz"));
     expect(await health()).toEqual({ status: "ok", problems: {} });
@@ -101,11 +83,8 @@ describe("/healthz", () => {
   });
 
   it("is degraded while the revocations that are in force are not those in their file", async () => {
-    const { signingKeyPath } = await signing();
-    const folder = await mkdtemp(join(tmpdir(), "zeusd-revoked-"));
-    onTestFinished(() => rm(folder, { recursive: true }));
-    const revokedTokensPath = join(folder, "revoked");
-    await writeFile(revokedTokensPath, "", { mode: 0o600 });
+    const { signingKeyPath } = keyFile();
+    const revokedTokensPath = createFile("revoked", "");
     const { daemon, path } = await startOnSocket(createFakeMachine(), { signingKeyPath, revokedTokensPath });
     await chmod(revokedTokensPath, 0o606);
     await daemon.reload();
@@ -123,8 +102,7 @@ describe("/healthz", () => {
 
 /** As `startOnSocket`, but with people of its own. */
 async function startOnSocketWith(policyPath: string): ReturnType<typeof startOnSocket> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-own-"));
-  const path = join(folder, "zeusd.sock");
+  const path = join(createFolder(), "zeusd.sock");
   const log = createQuietLog();
   const { backends } = createFakeMachine();
   const parts = { version: "1.2.3", clock: systemClock, log, euid: process.geteuid?.() ?? 0, backends, names };
@@ -133,7 +111,6 @@ async function startOnSocketWith(policyPath: string): ReturnType<typeof startOnS
   onTestFinished(async () => {
     daemon.cut();
     await daemon.drain(1_000);
-    await rm(folder, { recursive: true });
   });
   return { daemon, path, logged: log.lines };
 }
@@ -154,7 +131,7 @@ describe("/auth/whoami without a policy", () => {
   });
 
   it.each(transports)("is the original's: sub, scopes and exp of the token and nothing else, %s", async (transport) => {
-    const { signingKeyPath, bearer } = await signing();
+    const { signingKeyPath } = keyFile();
     const zeusd = await startSubject(transport, { config: { signingKeyPath } });
     const claims = { sub: "anna", scopes: ["gpu-read", "x"], exp: 4_000_000_000, iat: 1, jti: "id" };
     const answer = await zeusd.ask("GET /auth/whoami", { headers: bearer(claims) });
@@ -168,7 +145,7 @@ describe("/auth/whoami without a policy", () => {
   });
 
   it("tells a token's bearer nothing of the process that connected", async () => {
-    const { signingKeyPath, bearer } = await signing();
+    const { signingKeyPath } = keyFile();
     const zeusd = await startSubject("in process", { config: { signingKeyPath } });
     const asked = { headers: bearer({ sub: "anna", scopes: [] }), peer: peer(0) };
     expect((await zeusd.ask("GET /auth/whoami", asked)).body).toBe('{"sub":"anna","scopes":[]}');
@@ -205,7 +182,7 @@ describe("/auth/whoami with a policy", () => {
   });
 
   it("tells of a token beside the process, and both kinds of rules", async () => {
-    const { signingKeyPath, bearer } = await signing();
+    const { signingKeyPath } = keyFile();
     const zeusd = await start({ config: { signingKeyPath } });
     const headers = bearer({ sub: "ci-7", scopes: ["gpu-read"], iat: 1, jti: "id" });
     expect(json(await zeusd.ask("GET /auth/whoami", { headers, peer: peer(1000) }))).toEqual({
@@ -270,7 +247,7 @@ describe("/policy/explain", () => {
   });
 
   it("needs a token of root as well where tokens are needed", async () => {
-    const { signingKeyPath, bearer } = await signing();
+    const { signingKeyPath } = keyFile();
     const zeusd = await start({ config: { signingKeyPath } });
     const query = "operation=set_power_limit&gpu_ids=0&power_limit_mw=1";
     expect((await explain(zeusd, query)).status).toBe(401);
@@ -301,9 +278,7 @@ describe("/policy/explain", () => {
   it.each(allOperations)("answers for $device/$name, by the name that only this operation has", async (row) => {
     const zeusd = await start();
     const { device, name } = row;
-    const parameters = Object.entries(row.parameters).map(
-      ([field, { type }]) => `&${field}=${type === "boolean" ? true : 200_000}`,
-    );
+    const parameters = Object.entries(parametersFor(row, 200_000)).map(([field, value]) => `&${field}=${value}`);
     const query = `&${device}_ids=0,1&uid=1000${parameters.join("")}`;
     const answer = await explain(zeusd, `operation=${device}/${name}${query}`);
     const { operation, ...devices } = json(answer) as Record<string, unknown>;
@@ -449,7 +424,7 @@ describe("/policy/explain", () => {
   });
 
   it("explains the policy that is in force, also after it was read again", async () => {
-    const { policyPath } = await policyFile(policy);
+    const { policyPath } = policyFile(policy);
     const { daemon, path } = await startOnSocketWith(policyPath);
     const ask = async (): Promise<unknown> =>
       JSON.parse(await bodyAt(path, "/policy/explain?operation=cpu/get_power&uid=7"));

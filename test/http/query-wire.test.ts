@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import { allOperations } from "../../src/contract/operations.ts";
+import { parametersFor } from "../parameters.ts";
 import { startSubject, transports, type Subject } from "./subject.ts";
 
 const json = "application/json";
@@ -142,9 +143,7 @@ describe.each(transports)("the query wire %s", (transport) => {
 
   it("answers for an unknown GPU in one form, whatever the operation: 400, JSON, the code and the ids that exist (13.2 #20)", async () => {
     for (const row of allOperations.filter((one) => one.query && one.device === "gpu")) {
-      const names = Object.entries(row.parameters).map(
-        ([name, { type }]) => `&${name}=${type === "boolean" ? "true" : "1"}`,
-      );
+      const names = Object.entries(parametersFor(row)).map(([name, value]) => `&${name}=${value}`);
       const line =
         row.kind === "write"
           ? `POST /gpu/${row.name}?gpu_ids=0,7${names.join("")}&block=false`

@@ -1,12 +1,11 @@
 // The server by itself: time-outs, stopping, and clients that do not read.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it, onTestFinished } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import { emptyReply, jsonReply, textReply, type EventSink, type Reply } from "../../src/http/message.ts";
 import { createRequestIds } from "../../src/http/request-id.ts";
 import { HttpServer } from "../../src/http/server.ts";
+import { createFolder } from "../folder.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import { openBare, type BareConnection } from "./bare-connection.ts";
 
@@ -16,8 +15,7 @@ interface Served {
 }
 
 async function serve(handle: (path: string) => Promise<Reply>): Promise<Served> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-server-"));
-  const path = join(folder, "s.sock");
+  const path = join(createFolder(), "s.sock");
   const http = new HttpServer({
     handler: {
       handle: (request) => handle(request.path),
@@ -29,12 +27,10 @@ async function serve(handle: (path: string) => Promise<Reply>): Promise<Served> 
     maxConnections: 10,
     maxStreams: 10,
     originGuard: () => undefined,
+    hostMatters: false,
   });
   await new Promise<void>((resolve) => http.server.listen(path, resolve));
-  onTestFinished(async () => {
-    http.cut();
-    await rm(folder, { recursive: true });
-  });
+  onTestFinished(() => http.cut());
   return { http, open: (bytes) => openBare(path, bytes) };
 }
 
@@ -80,7 +76,7 @@ it("takes nothing more from a stream whose client does not read, and goes on whe
   let sink: EventSink | undefined;
   let drained = 0;
   const stream = { drained: () => void (drained += 1), close: () => {} };
-  const body = { open: (opened: EventSink) => ((sink = opened), stream) };
+  const body = { open: (opened: EventSink) => ((sink = opened), stream), recheck: async () => {} };
   const { open } = await serve(async () => ({ status: 200, headers: {}, body }));
   const { socket } = open("GET /stream HTTP/1.1\r\n\r\n");
   await expect.poll(() => sink).toBeDefined();

@@ -1,11 +1,10 @@
 // A daemon on a Unix socket of its own, in the test's process, that ends with its test.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import type { Config } from "../../src/contract/config.ts";
 import { startDaemon, type Daemon } from "../../src/daemon.ts";
+import { createFolder } from "../folder.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import type { FakeMachine } from "./fake-machine.ts";
 import { testConfig } from "./test-config.ts";
@@ -18,8 +17,7 @@ export interface SocketDaemon {
 }
 
 export async function startOnSocket({ backends }: FakeMachine, config: Partial<Config> = {}): Promise<SocketDaemon> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-http-"));
-  const path = join(folder, "zeusd.sock");
+  const path = join(createFolder(), "zeusd.sock");
   const log = createQuietLog();
   const parts = { version: "1.2.3", clock: systemClock, log, euid: process.geteuid?.() ?? 0, backends };
   const listener = { mode: "uds", path, permissions: 0o600 } as const;
@@ -27,7 +25,6 @@ export async function startOnSocket({ backends }: FakeMachine, config: Partial<C
   onTestFinished(async () => {
     daemon.cut();
     await daemon.drain(1_000);
-    await rm(folder, { recursive: true });
   });
   return { daemon, path, logged: log.lines };
 }

@@ -3,9 +3,8 @@ import { connect } from "node:net";
 import { describe, expect, it } from "vitest";
 import { Fleet } from "../../src/devices/fleet.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
-import { allOperations } from "../../src/contract/operations.ts";
 import { PowerStreams } from "../../src/http/event-stream.ts";
-import type { DeviceKind } from "../../src/contract/operations.ts";
+import { operationOf, type DeviceKind } from "../../src/contract/operations.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import { createFakeMachine, type FakeMachine } from "./fake-machine.ts";
@@ -84,13 +83,8 @@ async function open(device: DeviceKind = "gpu", takesMore = true): Promise<Opene
   });
   fleet.adoptGpus(await machine.backends.gpus.probe(fleet.lostGpus));
   fleet.adoptCpus(await machine.backends.cpus());
-  const row = allOperations.find(({ name, device: kind }) => name === "stream_power" && kind === device);
-  if (!row) throw new Error("the table has no stream");
-  const { body } = new PowerStreams({ fleet, clock, gpuStreamFormat: "v2" }).reply({
-    row,
-    parameters: {},
-    block: true,
-  });
+  const command = { row: operationOf(`${device}/stream_power`), parameters: {}, block: true };
+  const { body } = new PowerStreams({ fleet, clock, gpuStreamFormat: "v2" }).reply(command, async () => {});
   if (typeof body === "string") throw new Error("not a stream");
   const sent: string[] = [];
   const opened = { clock, machine, sent, takesMore };

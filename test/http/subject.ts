@@ -1,7 +1,7 @@
 // The daemon under test behind each transport: in process, on a Unix socket, on TCP.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createHmac } from "node:crypto";
+import { writeFileSync } from "node:fs";
 import { request as httpRequest, type IncomingMessage } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import type { Peer } from "../../src/access/actor.ts";
@@ -10,6 +10,7 @@ import { systemClock, type Clock } from "../../src/contract/clock.ts";
 import type { Config } from "../../src/contract/config.ts";
 import { assemble, startDaemon, type DaemonParts } from "../../src/daemon.ts";
 import { parseTarget } from "../../src/http/target.ts";
+import { createFolder } from "../folder.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import { startOnSocket } from "./socket-daemon.ts";
 import { testConfig } from "./test-config.ts";
@@ -25,6 +26,8 @@ export interface Answer {
 interface Asked {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** In process: the body, once it has come. */
+  readonly late?: Promise<string>;
   /** In process: the process that asks, as on a Unix socket. */
   readonly peer?: Peer;
 }
@@ -56,7 +59,7 @@ export interface SubjectOptions extends FakeMachineOptions {
 
 export async function startSubject(transport: Transport, options: SubjectOptions = {}): Promise<Subject> {
   const machine = createFakeMachine(options);
-  const given = { ...options.config, ...(options.policy === undefined ? {} : await policyFile(options.policy)) };
+  const given = { ...options.config, ...(options.policy === undefined ? {} : policyFile(options.policy)) };
   if (transport === "over a Unix socket") {
     const { path, logged } = await startOnSocket(machine, given);
     return { ...machine, ...linkTo({ socketPath: path }), logged };
@@ -72,19 +75,36 @@ export async function startSubject(transport: Transport, options: SubjectOptions
 }
 
 /** Writes a policy file that ends with its test. */
-export async function policyFile(text: string): Promise<{ readonly policyPath: string }> {
-  const folder = await mkdtemp(join(tmpdir(), "zeusd-policy-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const policyPath = join(folder, "policy.toml");
-  await writeFile(policyPath, text, { mode: 0o600 });
-  return { policyPath };
+export function policyFile(text: string): { readonly policyPath: string } {
+  return { policyPath: createFile("policy.toml", text) };
+}
+
+const key = "k".repeat(32);
+
+/** Writes a file with the signing key of `bearer`, that ends with its test. */
+export function keyFile(): { readonly signingKeyPath: string } {
+  return { signingKeyPath: createFile("key", key) };
+}
+
+/** What somebody sends who has a token that says this. */
+export function bearer(claims: object, signedWith = key): { readonly authorization: string } {
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ typ: "JWT", alg: "HS256" })}.${part(claims)}`;
+  return { authorization: `Bearer ${signed}.${createHmac("sha256", signedWith).update(signed).digest("base64url")}` };
+}
+
+/** A file that only its owner may use. */
+export function createFile(name: string, text: string): string {
+  const path = join(createFolder(), name);
+  writeFileSync(path, text, { mode: 0o600 });
+  return path;
 }
 
 type Link = Pick<Subject, "ask" | "follow">;
 
 async function inProcess(config: Config, parts: DaemonParts): Promise<Link> {
   const { handler } = await assemble(config, parts);
-  const send = (line: string, { headers = {}, body = "", peer: from }: Asked = {}) => {
+  const send = (line: string, { headers = {}, body = "", late, peer: from }: Asked = {}) => {
     const [method = "", target = ""] = line.split(/ (.*)/s);
     const header = (name: string): string | undefined => headers[name];
     return handler.handle({
@@ -93,7 +113,7 @@ async function inProcess(config: Config, parts: DaemonParts): Promise<Link> {
       ...parseTarget(target),
       ...(from ? { peer: from } : {}),
       header,
-      body: async () => Buffer.from(body),
+      body: async () => Buffer.from(late ? await late : body),
       arrivedMs: parts.clock.monotonicMs(),
       gone: () => false,
     });

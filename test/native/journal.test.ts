@@ -1,12 +1,12 @@
 // The system journal's socket, against a receiver of datagrams in its place.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, readdirSync, readlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect, it, onTestFinished } from "vitest";
 import { type JournalSocket, openJournal } from "../../src/native/journal.ts";
+import { createFolder } from "../folder.ts";
 
 /** Says with a line that it listens, then prints each datagram as hexadecimal digits; none as long as it is not to read. */
 const receiverScript = `
@@ -48,9 +48,7 @@ async function startReceiver(path: string, reads = true): Promise<Receiver> {
 }
 
 function createPath(): string {
-  const folder = mkdtempSync(join(tmpdir(), "zeusd-journal-"));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return join(folder, "socket");
+  return join(createFolder(), "socket");
 }
 
 function open(path: string): JournalSocket {
@@ -180,8 +178,7 @@ it("fails at the start where nothing receives, and leaves no descriptor open", a
 });
 
 it("takes a path of 107 bytes, and no longer one, which would be cut to another's", async () => {
-  const folder = mkdtempSync("/tmp/zj-");
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = createFolder();
   const path = join(folder, "s".repeat(107 - folder.length - 1));
   const receiver = await startReceiver(path);
   open(path).send({ MESSAGE: "there" });

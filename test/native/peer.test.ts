@@ -5,20 +5,18 @@ import {
   chmodSync,
   closeSync,
   fstatSync,
-  mkdtempSync,
   openSync,
   readFileSync,
   readdirSync,
   readlinkSync,
-  rmSync,
   writeFileSync,
 } from "node:fs";
 import { type Server, type Socket, connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { type Peer, createPeerReader } from "../../src/native/peer.ts";
+import { createFolder } from "../folder.ts";
 
 interface Identity {
   readonly uid: number;
@@ -87,13 +85,6 @@ interface Client {
   obey(order: string): Promise<void>;
   /** Ends it, and waits until it is gone. */
   end(): Promise<void>;
-}
-
-function createFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "zeusd-peer-"));
-  chmodSync(folder, 0o755);
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
 }
 
 async function createListener(): Promise<{ server: Server; path: string }> {

@@ -7,7 +7,7 @@ import { describe, expect, it } from "vitest";
 import { allOperations, type Row } from "../../src/contract/operations.ts";
 import { actAs, self, type Identity, type User, type UserAnswer, type UserRequest } from "./as-user.ts";
 import { start, type Driven } from "./driven.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { isRoot } from "./ordinary-user.ts";
 
 // WHO ASKS ----------------------------------------------------------------------------------------------------------------

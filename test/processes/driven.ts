@@ -1,7 +1,7 @@
 // A daemon that drives GPUs of its own, and what the tests of hung and lost ones ask of it.
 import { join } from "node:path";
 import { createDriver, type Driver, type DriverOptions } from "./driver.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { eventually, type Answer, type Stream } from "./http-client.ts";
 import { startZeusd, type Zeusd } from "./zeusd.ts";
 

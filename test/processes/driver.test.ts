@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { gpuIds, launch } from "./driven.ts";
 import { createDriver, createMissingDriver } from "./driver.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { eventually } from "./http-client.ts";
 import { refusal, startZeusd } from "./zeusd.ts";
 

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
 import { createNvmlStub, type NvmlStub } from "../stub/nvml.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { eventually } from "./http-client.ts";
 
 export interface Driver extends Pick<NvmlStub, "fail" | "calls"> {

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import type { NvmlSymbol } from "../../src/native/nvml.ts";
 import { eventsOf, goesOn, gpuIds, launch, noticed, setter, start, write, written, type Driven } from "./driven.ts";
 import { createDriver } from "./driver.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { eventually, type Answer } from "./http-client.ts";
 import { refusal, type Zeusd } from "./zeusd.ts";
 

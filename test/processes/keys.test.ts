@@ -2,7 +2,7 @@
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { ordinaryUser } from "./ordinary-user.ts";
 import { refusal, startZeusd, type Zeusd } from "./zeusd.ts";
 

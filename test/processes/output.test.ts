@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { createDriver } from "./driver.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { startZeusd, type Zeusd } from "./zeusd.ts";
 
 function startSimulation(args: readonly string[] = [], env: Readonly<Record<string, string>> = {}): Zeusd {

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { createMissingDriver } from "./driver.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { isRoot, ordinaryUser } from "./ordinary-user.ts";
 import { refusal, startZeusd } from "./zeusd.ts";
 

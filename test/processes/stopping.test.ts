@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { launch, noticed, setter, start, write, written, type Driven, type Write } from "./driven.ts";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { eventually, statusOrCut } from "./http-client.ts";
 import { startZeusd, type Zeusd } from "./zeusd.ts";
 

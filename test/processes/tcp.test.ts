@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, it, onTestFinished } from "vitest";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { refusal, startZeusd } from "./zeusd.ts";
 
 function words(address: string, ...more: readonly string[]): readonly string[] {

@@ -12,7 +12,7 @@ import {
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { createFolder } from "./folder.ts";
+import { createFolder } from "../folder.ts";
 import { isRoot, ordinaryUser } from "./ordinary-user.ts";
 import { refusal, startZeusd, type StartOptions, type Zeusd } from "./zeusd.ts";
 

@@ -128,7 +128,7 @@ function structName(row: Row): string {
 
 /** This wire reads no query, but whoever writes one there means it. */
 function refuseCautions(query: string): void {
-  const given = parseQuery(query);
+  const given = parseQuery(query, "&", "=", { maxKeys: 0 });
   const caution = cautions.find((name) => Object.hasOwn(given, name));
   if (caution !== undefined) throw unheeded(caution);
 }
