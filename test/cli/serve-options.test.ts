@@ -159,6 +159,11 @@ describe.each(forms)("$form", ({ head, socket }) => {
     ["--busy-poll-us", ["0", "200", "10000"], ["10001", "-1", "0.5", "", "1ms", "1e3"]],
     ["--max-connections", ["1", "100000"], ["0", "-1", "", "x"]],
     ["--max-streams", ["1", "100000"], ["0", "-1", "", "x"]],
+    [
+      "--allow-origin",
+      ["node7", "node7:65535", "https://node7:1", "http://[::1]:80", "[2001:db8::6]"],
+      ["node7:65536", "node7:99999", "https://[::1]:70000", "node7:", "node7:x", "node7/", "ftp://node7", "*", ""],
+    ],
   ])("%s takes %j and does not take %j (13.2 #22)", async (option, good, bad) => {
     for (const value of good) expect(await run([...head, option, value])).toMatchObject({ code: 0, stderr: "" });
     for (const value of bad) expect(await run([...head, `${option}=${value}`])).toEqual(usageError(new RegExp(option)));

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { issueToken, type Claims } from "../../src/access/token.ts";
 import { actAs, type UserAnswer } from "./as-user.ts";
 import { goesOn, start } from "./driven.ts";
-import { countOf, createFile, createNames, reload, health, isWell } from "./governed.ts";
+import { countOf, createFile, createNames, health, isWell, reload, rule, startWith } from "./governed.ts";
 
 describe("revoked tokens", () => {
   const key = "k".repeat(32);
