@@ -154,7 +154,7 @@ export class Audit {
   }
 
   close(): void {
-    for (const key of [...this.#omitted.keys()]) this.#tellOmitted(key);
+    for (const key of this.#omitted.keys()) this.#tellOmitted(key);
     this.flush();
     const { sink, log } = this.#parts;
     sink.close();
