@@ -37,19 +37,21 @@ export function openAuditFile(path: string, euid: number): AuditSink {
 
 function append(file: OpenFile, lines: readonly string[]): void {
   const text = `${file.torn ? "\n" : ""}${lines.join("\n")}\n`;
+  const { size } = fstatSync(file.descriptor);
   const written = inItsWords(() => writeSync(file.descriptor, text));
   if (written === Buffer.byteLength(text)) {
     file.torn = false;
     return;
   }
-  takeBack(file, written);
+  takeBack(file, size, written);
   throw new Error("there is room for a part of it only");
 }
 
-/** Half a line would keep others from reading the file. */
-function takeBack(file: OpenFile, written: number): void {
+/** Half a line would keep others from reading the file. If somebody else has written to it since, it is ended later. */
+function takeBack(file: OpenFile, size: number, written: number): void {
   try {
-    ftruncateSync(file.descriptor, fstatSync(file.descriptor).size - written);
+    if (fstatSync(file.descriptor).size !== size + written) throw new Error("it is not the end of the file");
+    ftruncateSync(file.descriptor, size);
   } catch {
     file.torn ||= written > 0;
   }

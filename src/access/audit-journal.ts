@@ -22,6 +22,7 @@ export class JournalSink implements AuditSink {
   readonly #journal: Journal;
   readonly #clock: Clock;
   readonly #waiting: string[] = [];
+  #isTriedLater = false;
   /** Why the first line that waits could not be sent, if it was not for want of room. */
   #failure: unknown;
 
@@ -35,14 +36,13 @@ export class JournalSink implements AuditSink {
   }
 
   append(lines: readonly string[]): void {
-    const wasWaiting = this.#waiting.length > 0;
     if (!this.#sendWaiting() && this.#failure !== undefined) throw this.#failure;
     if (this.#waiting.length + lines.length > most) throw new Error("the journal does not take what it is sent");
     for (const [index, line] of lines.entries()) {
       if (this.#waiting.length > 0) this.#waiting.push(line);
       else if (!this.#trySend(line, index > 0)) this.#waiting.push(line);
     }
-    if (this.#waiting.length > 0 && !wasWaiting) this.#tryLater();
+    if (this.#waiting.length > 0) this.#tryLater();
   }
 
   reopen(): void {}
@@ -57,7 +57,10 @@ export class JournalSink implements AuditSink {
   }
 
   #tryLater(): void {
+    if (this.#isTriedLater) return;
+    this.#isTriedLater = true;
     this.#clock.after(pauseMs, () => {
+      this.#isTriedLater = false;
       if (!this.#sendWaiting()) this.#tryLater();
     });
   }

@@ -277,3 +277,16 @@ it("has nothing to open anew", () => {
   sink.append(["1"]);
   expect(messages()).toEqual(["1"]);
 });
+
+it("a journal that is full again and again is tried again once at a time", () => {
+  const { sink, clock, journal } = createSubject();
+  for (let time = 0; time < 10; time += 1) {
+    journal.room = 0;
+    sink.append(["a"]);
+    journal.room = 10;
+    sink.append(["b"]);
+  }
+  journal.room = 0;
+  sink.append(["c"]);
+  expect(clock.pending).toBe(1);
+});
