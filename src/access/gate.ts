@@ -49,20 +49,19 @@ export class Gate {
     if (!policy && !(audit && isWrite)) return free;
     const { rules, shares } = policy ? judge(policy(), asking, command, targets) : unruled;
     if (!isWrite) return { rules };
-    const who = actorKey(asking.actor);
-    if (shares) this.#requireRate(asking.actor, who, shares);
+    if (shares) this.#requireRate(asking.actor, shares);
     if (command.dryRun) return { rules };
     audit?.begin(asking, command, targets);
-    for (const share of shares ?? []) this.#limiter.take(shareKey(share, who), share.count, share.rate);
+    if (shares) for (const { key, count, rate } of shares) this.#limiter.take(key, count, rate);
     return audit ? { rules, witness: audit.witness(asking, command, rules) } : { rules };
   }
 
   /** Throws if the actor's share of one of the rules is used up. */
-  #requireRate(actor: Actor, who: string, shares: readonly Share[]): void {
+  #requireRate(actor: Actor, shares: readonly Share[]): void {
     let longest: Share | undefined;
     let longestMs = 0;
     for (const share of shares) {
-      const waitMs = this.#limiter.waitMs(shareKey(share, who), share.count, share.rate);
+      const waitMs = this.#limiter.waitMs(share.key, share.count, share.rate);
       if (waitMs <= longestMs) continue;
       longestMs = waitMs;
       longest = share;
@@ -83,6 +82,8 @@ interface Judgement {
 interface Share {
   readonly rule: Rule;
   readonly rate: Rate;
+  /** Whose share of which rule. */
+  readonly key: string;
   /** How many devices the rule allows it on. */
   count: number;
 }
@@ -103,7 +104,7 @@ function judge(policy: Policy, { actor }: Asking, command: Command, targets: rea
     shares ??= [];
     const share = shares.find((one) => one.rule === rule);
     if (share) share.count += 1;
-    else shares.push({ rule, rate, count: 1 });
+    else shares.push({ rule, rate, key: shareKey(rule, actor), count: 1 });
   }
   return { rules, shares };
 }
@@ -114,8 +115,8 @@ function requireAnyRule({ rules }: Policy, actor: Actor, row: Row): void {
 }
 
 /** With the name's length, so that no name and actor together read like others. */
-function shareKey({ rule: { name } }: Share, who: string): string {
-  return `${name.length} ${name} ${who}`;
+function shareKey({ name }: Rule, actor: Actor): string {
+  return `${name.length} ${name} ${actorKey(actor)}`;
 }
 
 function tooOften(actor: Actor, { rule: { name }, rate, count }: Share, waitMs: number): RuleRefusal {

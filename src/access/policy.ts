@@ -127,12 +127,14 @@ function missOf(value: number, { min, max }: Bound): string | undefined {
 
 /** The first bound on a quantity that is meant for the model. A rule that bounds it for other models only lets nothing through. */
 function boundFor({ bounds }: Rule, quantity: Quantity, { model }: Target): Bound | "none" | undefined {
-  const named = bounds.filter((each) => each[quantity]);
-  if (named.length === 0) return undefined;
-  const meant = named.find(
-    ({ models }) => !models || models.some((each) => model !== undefined && each.matches(model)),
-  );
-  return meant?.[quantity] ?? "none";
+  let isBound = false;
+  for (const each of bounds) {
+    const bound = each[quantity];
+    if (!bound) continue;
+    if (!each.models || (model !== undefined && each.models.some((one) => one.matches(model)))) return bound;
+    isBound = true;
+  }
+  return isBound ? "none" : undefined;
 }
 
 /** Says of the rules that come closest what they do allow. */
