@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { runCommandLine } from "./cli/parse.ts";
 import { hints } from "./cli/hints.ts";
-import { checkPolicy, explainPolicy, type PolicyCommandParts } from "./cli/policy.ts";
+import type { PolicyCommandParts } from "./cli/policy.ts";
 import { issue } from "./cli/token-options.ts";
 import { systemClock } from "./contract/clock.ts";
 import type { Config } from "./contract/config.ts";
@@ -45,8 +45,8 @@ const exitCode = await runCommandLine(process.argv.slice(2), {
       stdout(`${token}\n`);
       stderr(`${note}\n`);
     },
-    checkPolicy: (path) => checkPolicy(path, policyParts()),
-    explainPolicy: (flags) => explainPolicy(flags, policyParts()),
+    checkPolicy: async (path) => (await import("./cli/policy.ts")).checkPolicy(path, policyParts()),
+    explainPolicy: async (flags) => (await import("./cli/policy.ts")).explainPolicy(flags, policyParts()),
   },
 });
 

@@ -1,17 +1,17 @@
 // Builds everything that says who may do what, from the configuration, and reads it again on request.
-import { Audit } from "./audit.ts";
-import { openAuditFile } from "./audit-file.ts";
-import { JournalSink, type Journal } from "./audit-journal.ts";
 import type { Clock } from "../contract/clock.ts";
 import type { Config } from "../contract/config.ts";
 import { messageOf, StartError } from "../contract/errors.ts";
 import type { Health } from "../contract/health.ts";
 import type { Log } from "../contract/log.ts";
+import { Audit } from "./audit.ts";
+import { openAuditFile } from "./audit-file.ts";
+import { JournalSink, type Journal } from "./audit-journal.ts";
 import { Gate } from "./gate.ts";
 import type { Access } from "./guard.ts";
 import { KeptFile } from "./kept-file.ts";
 import type { Policy } from "./policy.ts";
-import { readPolicy, type Names } from "./policy-file.ts";
+import type { Names } from "./policy-file.ts";
 import { parseRevocations, type Revocations } from "./revocations.ts";
 import { readSigningKey } from "./signing-key.ts";
 import { createTokenVerifier } from "./token.ts";
@@ -72,6 +72,8 @@ async function openPolicy(
   { log, health, euid, names }: AccessParts,
 ): Promise<KeptFile<Policy> | undefined> {
   if (path === undefined) return undefined;
+  // Only who has a policy pays for the library that reads it.
+  const { readPolicy } = await import("./policy-file.ts");
   const parse = async (text: string): Promise<Policy> => {
     const policy = await readPolicy(text, names);
     for (const { name, who } of policy.rules) {

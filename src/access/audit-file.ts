@@ -1,8 +1,9 @@
 // The audit's file: appended to, only whole lines, and opened anew when it was moved away.
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync, type Stats } from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { messageOf } from "../contract/errors.ts";
 import { osErrorText } from "../contract/os-error.ts";
 import type { AuditSink } from "./audit.ts";
+import { requireTrusted } from "./trusted-file.ts";
 
 /** It is also read, to see how it ends. */
 const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
@@ -61,19 +62,13 @@ function openFile(path: string, euid: number): OpenFile {
   const descriptor = inItsWords(() => openSync(path, flags, 0o640));
   try {
     const found = fstatSync(descriptor);
-    requireOwn(found, euid);
+    requireTrusted(found, euid);
+    if (found.nlink > 1) throw new Error("it has other names as well (hard links); give one that has none");
     return { descriptor, torn: found.size > 0 && !endsLine(descriptor, found.size) };
   } catch (error) {
     closeSync(descriptor);
     throw new Error(messageOf(error), { cause: error });
   }
-}
-
-function requireOwn(found: Stats, euid: number): void {
-  if (!found.isFile()) throw new Error("it is no regular file");
-  if (found.uid !== 0 && found.uid !== euid) throw new Error(`it belongs to uid ${found.uid}; make root its owner`);
-  if (found.mode & 0o002) throw new Error("everyone can write to it; chmod o-w it");
-  if (found.nlink > 1) throw new Error("it has other names as well (hard links); give one that has none");
 }
 
 function endsLine(descriptor: number, size: number): boolean {

@@ -47,10 +47,9 @@ export interface AuditLine {
   readonly duration_ms?: number;
 }
 
-/** Written out, field by field: to put an object together from others takes longer than all else here. */
 export function endingLine(
   time: string,
-  { request, actor: { peer, claims } }: Asking,
+  asking: Asking,
   { row, parameters, block }: Command,
   rule: string | undefined,
   { target, before, error, late, endedMs }: Ending,
@@ -59,13 +58,7 @@ export function endingLine(
   const done = readBack?.kind === "done" ? readBack : undefined;
   return {
     time,
-    request_id: request.id,
-    uid: peer?.uid,
-    pid: peer?.pid,
-    program: peer?.program(),
-    address: request.address,
-    sub: claims?.sub,
-    jti: claims?.jti,
+    ...whoOf(asking),
     operation: row.name,
     gpu: target.id,
     uuid: target.uuid ?? undefined,
@@ -80,7 +73,7 @@ export function endingLine(
     outcome: error === undefined ? "ok" : codeOf(error),
     message: error === undefined ? undefined : messageOf(error),
     late: late || undefined,
-    duration_ms: rounded(endedMs - request.arrivedMs),
+    duration_ms: rounded(endedMs - asking.request.arrivedMs),
   };
 }
 
@@ -96,22 +89,17 @@ function devicesOf({ devices }: Command): Devices {
 /** `operation` and `command` are absent where the request was not even read. */
 export function refusalLine(
   time: string,
-  { request, actor: { peer, claims } }: Asking,
+  asking: Asking,
   operation: string | undefined,
   command: Command | undefined,
   error: unknown,
   nowMs: number,
 ): AuditLine {
+  const { request } = asking;
   const devices = command && devicesOf(command);
   return {
     time,
-    request_id: request.id,
-    uid: peer?.uid,
-    pid: peer?.pid,
-    program: peer?.program(),
-    address: request.address,
-    sub: claims?.sub,
-    jti: claims?.jti,
+    ...whoOf(asking),
     request: operation === undefined ? `${request.method} ${request.path.slice(0, longestPath)}` : undefined,
     operation,
     gpus: command?.row.device === "gpu" ? devices : undefined,
@@ -125,15 +113,21 @@ export function refusalLine(
   };
 }
 
-export function beginningLine(
-  time: string,
-  { request, actor: { peer, claims } }: Asking,
-  command: Command,
-  targets: readonly Target[],
-): AuditLine {
+export function beginningLine(time: string, asking: Asking, command: Command, targets: readonly Target[]): AuditLine {
   return {
     time,
     event: "begins",
+    ...whoOf(asking),
+    operation: command.row.name,
+    gpus: targets.map(({ id }) => id),
+    asked: command.parameters,
+    block: command.block,
+  };
+}
+
+/** Who asked, as every line has it. */
+function whoOf({ request, actor: { peer, claims } }: Asking) {
+  return {
     request_id: request.id,
     uid: peer?.uid,
     pid: peer?.pid,
@@ -141,10 +135,6 @@ export function beginningLine(
     address: request.address,
     sub: claims?.sub,
     jti: claims?.jti,
-    operation: command.row.name,
-    gpus: targets.map(({ id }) => id),
-    asked: command.parameters,
-    block: command.block,
   };
 }
 

@@ -1,6 +1,7 @@
 // The guard: says no to whoever may not use a route. It hangs on the route that was found, never on the path as sent.
 import { ZeusdError } from "../contract/errors.ts";
-import { rights, type ApiGroup, type Row } from "../contract/operations.ts";
+import type { ApiGroup, Row } from "../contract/operations.ts";
+import { rights } from "../contract/rights.ts";
 import type { Actor, Peer } from "./actor.ts";
 import type { Audit } from "./audit.ts";
 import type { Gate } from "./gate.ts";

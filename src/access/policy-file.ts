@@ -2,7 +2,8 @@
 import { isGpuName } from "../contract/device-name.ts";
 import { messageOf } from "../contract/errors.ts";
 import { quantities, U32_MAX } from "../contract/field.ts";
-import { apiGroups, rights } from "../contract/operations.ts";
+import { apiGroups } from "../contract/operations.ts";
+import { rights } from "../contract/rights.ts";
 import { glob } from "./glob.ts";
 import type { Bound, Bounds, Pattern, Policy, Rate, Rule, Who } from "./policy.ts";
 import { parseDocument, type Document } from "./toml.ts";

@@ -1,5 +1,5 @@
 // The policy: rules in order, of which the first that matches decides; where none matches, the answer is no.
-import { isCalled } from "../contract/device-name.ts";
+import { isCalled, normalGpuName } from "../contract/device-name.ts";
 import type { Quantity, Values } from "../contract/field.ts";
 import type { Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
@@ -99,7 +99,7 @@ function intersects(gids: ReadonlySet<number>, groups: ReadonlySet<number>): boo
 
 function covers({ gpus }: Rule, target: Target): boolean {
   if (!gpus || target.kind === "cpu") return true;
-  return gpus.some((gpu) => (typeof gpu === "number" ? gpu === target.id : isCalled(target, gpu)));
+  return gpus.some((gpu) => (typeof gpu === "number" ? gpu === target.id : isCalled(target, normalGpuName(gpu))));
 }
 
 /** Why a value is not within the bounds of the rule that decides. */

@@ -1,5 +1,5 @@
 // Files that decide who may do what. One that somebody else can write to would let them decide it.
-import { constants } from "node:fs";
+import { constants, type Stats } from "node:fs";
 import { open } from "node:fs/promises";
 import { messageOf } from "../contract/errors.ts";
 import { osErrorText } from "../contract/os-error.ts";
@@ -18,11 +18,7 @@ export async function readTrustedFile(path: string, euid: number): Promise<strin
   });
   try {
     const found = await file.stat();
-    if (!found.isFile()) throw new Error("it is no regular file");
-    if (found.uid !== 0 && found.uid !== euid) {
-      throw new Error(`it belongs to uid ${found.uid}, who could change it; make root its owner`);
-    }
-    if (found.mode & 0o002) throw new Error("everyone can write to it; chmod o-w it");
+    requireTrusted(found, euid);
     if (found.size > mostBytes) throw new Error(`it holds ${found.size} bytes; ${mostBytes} are the most`);
     return new TextDecoder("utf-8", { fatal: true }).decode(await file.readFile());
   } catch (error) {
@@ -31,4 +27,13 @@ export async function readTrustedFile(path: string, euid: number): Promise<strin
   } finally {
     await file.close();
   }
+}
+
+/** Throws if somebody else than root and `euid` could write to a file, or if it is none. */
+export function requireTrusted(found: Stats, euid: number): void {
+  if (!found.isFile()) throw new Error("it is no regular file");
+  if (found.uid !== 0 && found.uid !== euid) {
+    throw new Error(`it belongs to uid ${found.uid}, who could change it; make root its owner`);
+  }
+  if (found.mode & 0o002) throw new Error("everyone can write to it; chmod o-w it");
 }

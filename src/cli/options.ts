@@ -1,5 +1,6 @@
 // Options as the original's parser takes them: no repetition, no abbreviation, `--opt=value` for a value that begins with a dash.
 import { Command, InvalidArgumentError, Option } from "commander";
+import { readPlace } from "../contract/place.ts";
 
 /** Reads a whole number of an option's value. */
 export function wholeNumber(least: number, most: number): (text: string) => number {
@@ -30,8 +31,7 @@ export function listOf<Name extends string>(
 export function origin(): (text: string) => readonly string[] {
   const given: string[] = [];
   return (text) => {
-    const [found, , , port] = /^(https?:\/\/)?([\w.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?$/i.exec(text) ?? [];
-    if (found === undefined || Number(port ?? 0) > 65_535)
+    if (!readPlace(text))
       throw new InvalidArgumentError("It must be an origin such as https://node7:8443, or a host name.");
     given.push(text.toLowerCase());
     return given;

@@ -8,7 +8,8 @@ import { readTrustedFile } from "../access/trusted-file.ts";
 import { ask } from "../client/ask.ts";
 import { messageOf } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
-import { operationOf, type Row } from "../contract/operations.ts";
+import type { Row } from "../contract/operations.ts";
+import { operationOf } from "../contract/rights.ts";
 import { checkRange } from "../contract/range.ts";
 import type { ExplainFlags } from "./policy-options.ts";
 

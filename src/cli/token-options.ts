@@ -6,7 +6,8 @@ import { readSigningKey } from "../access/signing-key.ts";
 import { issueToken } from "../access/token.ts";
 import type { Clock } from "../contract/clock.ts";
 import type { Log } from "../contract/log.ts";
-import { allOperations, apiGroups, rights } from "../contract/operations.ts";
+import { allOperations, apiGroups } from "../contract/operations.ts";
+import { rights } from "../contract/rights.ts";
 import { addOptions, listOf } from "./options.ts";
 
 export interface IssueFlags {

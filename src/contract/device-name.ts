@@ -8,10 +8,8 @@ export function isGpuName(text: string): boolean {
   return uuidForm.test(text) || addressForm.test(text);
 }
 
-/** Whether a GPU is called so, in whichever way it is written. */
-export function isCalled({ uuid, pci_address }: Named, name: string): boolean {
-  if (name === uuid || name === pci_address) return true;
-  const wanted = normalGpuName(name);
+/** Whether a GPU is called so; `wanted` is a name's normal form. */
+export function isCalled({ uuid, pci_address }: Named, wanted: string): boolean {
   return [uuid, pci_address].some((own) => own && normalGpuName(own) === wanted);
 }
 

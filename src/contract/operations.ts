@@ -1,6 +1,6 @@
 // THE TABLE: everything there is to say about an operation stands in its row, once.
 // Routes, decoding, refusals, the guard, the Gpu and Cpu interfaces and a set of tests derive from it.
-import type { Fields } from "./field.ts";
+import type { Fields, Quantity } from "./field.ts";
 
 /** The API groups that `--enable` turns on and that tokens carry as scopes. */
 export const apiGroups = ["gpu-control", "gpu-read", "cpu-read"] as const;
@@ -61,18 +61,13 @@ const gpuRead = {
 } as const;
 const cpuRead = { device: "cpu", group: "cpu-read", kind: "read", layout: "by_id" } as const;
 
-const clockFields = {
-  min_clock_mhz: { type: "u32", unit: "MHz", doc: "the lowest clock to run at" },
-  max_clock_mhz: { type: "u32", unit: "MHz", doc: "the highest clock to run at" },
-} as const;
-const gpuClocks = {
-  min_clock_mhz: { ...clockFields.min_clock_mhz, quantity: "gpu_clock_mhz" },
-  max_clock_mhz: { ...clockFields.max_clock_mhz, quantity: "gpu_clock_mhz" },
-} as const;
-const memoryClocks = {
-  min_clock_mhz: { ...clockFields.min_clock_mhz, quantity: "memory_clock_mhz" },
-  max_clock_mhz: { ...clockFields.max_clock_mhz, quantity: "memory_clock_mhz" },
-} as const;
+/** A range of clocks, of the GPU or of its memory. */
+function clockRange<Clocks extends Quantity>(quantity: Clocks) {
+  return {
+    min_clock_mhz: { type: "u32", unit: "MHz", quantity, doc: "the lowest clock to run at" },
+    max_clock_mhz: { type: "u32", unit: "MHz", quantity, doc: "the highest clock to run at" },
+  } as const;
+}
 const enabled = { type: "boolean", doc: "whether the driver stays loaded while no client uses the GPU" } as const;
 const power_limit_mw = {
   type: "u32",
@@ -102,7 +97,7 @@ export const gpuOperations = {
   setGpuLockedClocks: {
     ...write,
     name: "set_gpu_locked_clocks",
-    parameters: gpuClocks,
+    parameters: clockRange("gpu_clock_mhz"),
     settings: ["gpu_clocks"],
     range: ["min_clock_mhz", "max_clock_mhz"],
     json: { method: "POST", paths: ["set_gpu_locked_clocks"] },
@@ -119,7 +114,7 @@ export const gpuOperations = {
   setMemLockedClocks: {
     ...write,
     name: "set_mem_locked_clocks",
-    parameters: memoryClocks,
+    parameters: clockRange("memory_clock_mhz"),
     settings: ["memory_clocks"],
     range: ["min_clock_mhz", "max_clock_mhz"],
     json: { method: "POST", paths: ["set_mem_locked_clocks"] },
@@ -258,28 +253,3 @@ export const cpuOperations = {
 export const allOperations: readonly Row[] = [...Object.entries(gpuOperations), ...Object.entries(cpuOperations)].map(
   ([call, row]) => ({ call, ...row }),
 );
-
-/**
- * What a policy's `allow` and a token's scopes can name: an API group, an operation (`set_power_limit`), or, where GPUs and
- * CPUs have one of the same name, that of one of them (`gpu/get_power`).
- */
-export const rights: ReadonlyMap<string, ReadonlySet<Row>> = new Map(
-  [...new Set(allOperations.flatMap(rightsOf))].map((right) => [
-    right,
-    new Set(allOperations.filter((row) => rightsOf(row).includes(right))),
-  ]),
-);
-
-/** The names of all rights that include an operation. */
-function rightsOf({ group, device, name }: Operation): readonly [ApiGroup, string, string] {
-  return [group, name, `${device}/${name}`];
-}
-
-/** The operation that a right names by itself; throws a RangeError if it names none or several. */
-export function operationOf(right: string): Row {
-  const [row, ...more] = rights.get(right) ?? [];
-  if (row && more.length === 0) return row;
-  throw new RangeError(
-    `${JSON.stringify(right)} does not name one operation; give e.g. set_power_limit, or gpu/get_power where CPUs have it as well`,
-  );
-}

@@ -2,12 +2,12 @@
 import type { Clock } from "../contract/clock.ts";
 import type { Caller, Command, Results, Sample, Witness } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
-import { CommandFailed, ZeusdError, type ErrorCode } from "../contract/errors.ts";
-import type { Values } from "../contract/field.ts";
+import { ZeusdError, type ErrorCode } from "../contract/errors.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
 import type { Log } from "../contract/log.ts";
 import { gpuOperations, type DeviceKind } from "../contract/operations.ts";
 import { FailureLog } from "./failure-log.ts";
+import { gather } from "./gather.ts";
 import { Member, type MemberParts } from "./member.ts";
 import { createPowerMeter } from "./power-meter.ts";
 import { select } from "./selection.ts";
@@ -105,7 +105,7 @@ export class Fleet {
         },
       );
     }
-    this.#requireWilling(command, members);
+    this.requireWilling(command, members);
     for (const member of members) {
       member
         .run(command, undefined, witness)
@@ -116,23 +116,26 @@ export class Fleet {
 
   /** Throws if a command would be refused by one of its devices before the driver is called. */
   rehearse(command: Command, members: readonly Member[]): void {
-    this.#requireWilling(command, members);
+    this.requireWilling(command, members);
     for (const member of members) {
       const lack = member.lacks(command);
       if (lack) throw lack;
     }
   }
 
-  /** How many devices a command is for. Throws if one of them does not exist or is away. */
-  check(command: Command): number {
-    const members = this.select(command);
-    this.#requireWilling(command, members);
-    return members.length;
+  /** Throws if one of the devices refuses the command now. */
+  requireWilling(command: Command, members: readonly Member[]): void {
+    for (const member of members) {
+      const refusal = member.refusal(command);
+      if (!refusal) continue;
+      if (isNews(refusal)) this.#failures.tell(`${command.row.name} on ${member.name} was refused`, refusal);
+      throw refusal;
+    }
   }
 
-  /** Follows the power of a command's devices; the result ends it. */
-  follow(command: Command, changed: (id: number, sample: Sample) => void): () => void {
-    const ends = this.select(command).map(({ id, feed }) => feed.subscribe((sample) => changed(id, sample)));
+  /** Follows the power of devices; the result ends it. */
+  follow(members: readonly Member[], changed: (id: number, sample: Sample) => void): () => void {
+    const ends = members.map(({ id, feed }) => feed.subscribe((sample) => changed(id, sample)));
     return () => {
       for (const end of ends) end();
     };
@@ -163,16 +166,6 @@ export class Fleet {
 
   get #all(): readonly Member[] {
     return [...this.#members.gpu.values(), ...this.#members.cpu.values()];
-  }
-
-  /** Throws if one of the devices refuses the command now. */
-  #requireWilling(command: Command, members: readonly Member[]): void {
-    for (const member of members) {
-      const refusal = member.refusal(command);
-      if (!refusal) continue;
-      if (isNews(refusal)) this.#failures.tell(`${command.row.name} on ${member.name} was refused`, refusal);
-      throw refusal;
-    }
   }
 
   #gpuMember(id: number, device: Gpu | ZeusdError): Member<Gpu> {
@@ -228,34 +221,4 @@ const news: ReadonlySet<ErrorCode> = new Set([
 
 function isNews(error: unknown): boolean {
   return error instanceof ZeusdError && news.has(error.code);
-}
-
-/** Starts `work` for all members at once, and waits for all of them, whatever becomes of the others. */
-async function gather(
-  members: readonly Member[],
-  work: (member: Member) => Promise<Values>,
-  failed: (member: Member, error: unknown) => void,
-): Promise<Results> {
-  const results = new Map<number, Values>();
-  const errors = new Map<number, ZeusdError>();
-  const workOn = async (member: Member): Promise<void> => {
-    try {
-      results.set(member.id, await work(member));
-    } catch (error) {
-      failed(member, error);
-      if (!(error instanceof ZeusdError)) throw error;
-      errors.set(member.id, error);
-    }
-  };
-  const [only] = members;
-  if (only && members.length === 1) await workOn(only);
-  else await Promise.all(members.map(workOn));
-  if (errors.size > 0) throw new CommandFailed(inOrder(errors), inOrder(results));
-  return inOrder(results);
-}
-
-/** The devices answered in any order; they are shown by ascending id. */
-function inOrder<Outcome>(outcomes: ReadonlyMap<number, Outcome>): ReadonlyMap<number, Outcome> {
-  if (outcomes.size < 2) return outcomes;
-  return new Map([...outcomes].toSorted(([one], [other]) => one - other));
 }

@@ -1,9 +1,10 @@
 // A lane: one device's line. Runs its driver calls one at a time, in the order in which they came, and never waits for ever.
 import type { Clock } from "../contract/clock.ts";
 import type { Caller } from "../contract/command.ts";
-import { ZeusdError, messageOf } from "../contract/errors.ts";
+import { ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Log } from "../contract/log.ts";
+import { LaneWords } from "./lane-words.ts";
 import { UsualTimes } from "./usual-times.ts";
 import type { Wakefulness } from "./wakefulness.ts";
 import { Watch } from "./watch.ts";
@@ -53,6 +54,7 @@ export class Lane {
   readonly #parts: LaneParts;
   readonly #waiting: Entry[] = [];
   readonly #usual = new UsualTimes();
+  readonly #words: LaneWords;
   readonly #watch: Watch;
   #running: Entry | undefined;
   /** The running call if it has passed its time: nothing waits then, and nothing is taken. */
@@ -61,14 +63,14 @@ export class Lane {
 
   constructor(parts: LaneParts) {
     this.#parts = parts;
+    this.#words = new LaneWords(parts.name, parts.timeoutMs);
     this.#watch = new Watch(parts.clock, (nowMs) => this.#expire(nowMs));
   }
 
   /** Why nothing can be queued now: the lane is stuck or full. */
   refusal(): ZeusdError | undefined {
-    if (this.#stuck) return this.#stuckError(this.#stuck);
-    if (this.#waiting.length < capacity) return undefined;
-    return new ZeusdError("queue_full", `${capacity} commands are waiting for ${this.#parts.name}; try again later`);
+    if (this.#stuck) return this.#words.stuck(this.#stuck, this.#ranMs(this.#stuck));
+    return this.#waiting.length < capacity ? undefined : this.#words.full(capacity);
   }
 
   /**
@@ -92,7 +94,6 @@ export class Lane {
 
   /** Refuses all that waits. A call that runs goes on, and its caller still gets its answer. */
   refuseWaiting(error: ZeusdError): void {
-    const { name, log } = this.#parts;
     const dropped = this.#waiting.splice(0);
     for (const entry of dropped) {
       entry.work.abandoned?.(error);
@@ -101,8 +102,7 @@ export class Lane {
       else entry.resolve({});
     }
     const accepted = dropped.filter(({ caller, work }) => !caller && !work.harmless).length;
-    if (accepted > 0)
-      log.warn(`Dropped commands for ${name} that had been accepted, ${accepted} of them: ${error.message}`);
+    if (accepted > 0) this.#parts.log.warn(this.#words.droppedAccepted(accepted, error));
   }
 
   /** The same, and answers the caller of the running call, too: whether that takes effect, nobody knows. */
@@ -117,9 +117,7 @@ export class Lane {
 
   /** What runs now and since when, for example `set_power_limit on GPU 0 (3.2 s)`. */
   running(): string | undefined {
-    if (!this.#running) return undefined;
-    const { work, beganMs } = this.#running;
-    return `${work.name} on ${this.#parts.name} (${seconds(this.#parts.clock.monotonicMs() - beganMs)} s)`;
+    return this.#running && this.#words.running(this.#running, this.#ranMs(this.#running));
   }
 
   /** Settles when nothing runs and nothing waits. */
@@ -144,13 +142,14 @@ export class Lane {
 
   /** The next call begins before the outcome is told: the driver shall not wait for us. */
   #end(entry: Entry, values: Values | undefined, error: unknown): void {
-    const { clock, wakefulness } = this.#parts;
-    const tookMs = clock.monotonicMs() - entry.beganMs;
+    const { log, wakefulness } = this.#parts;
+    const tookMs = this.#ranMs(entry);
     if (!this.#stuck) {
       this.#usual.learn(entry.work.name, tookMs);
       wakefulness.ended();
     }
-    if (this.#stuck || entry.answered) this.#tellLate(entry, tookMs, error);
+    if (this.#stuck || entry.answered)
+      log.warn(this.#words.returnedLate(entry, tookMs, error, this.#stuck !== undefined));
     this.#stuck = undefined;
     this.#running = undefined;
     this.#next();
@@ -178,17 +177,21 @@ export class Lane {
     const nowMs = this.#parts.clock.monotonicMs();
     // With others waiting, a call that would return too late would only make them late as well.
     const neededMs = this.#waiting.length > 0 ? (this.#usual.of(entry.work.name) ?? 0) : 0;
-    return this.#isLate(entry, nowMs + neededMs) ? this.#droppedError(entry) : undefined;
+    return this.#isLate(entry, nowMs + neededMs) ? this.#words.dropped(entry) : undefined;
   }
 
   #expire(nowMs: number): void {
     const entry = this.#running;
     if (!entry || this.#stuck) return;
     if (entry.beganMs + this.#parts.timeoutMs <= nowMs) this.#becomeStuck(entry);
-    if (this.#isLate(entry, nowMs)) this.#answerEarly(entry, `within ${this.#parts.timeoutMs / 1000} s`);
+    if (this.#isLate(entry, nowMs)) this.#answerEarly(entry);
     for (const late of this.#takeWaiting((waiting) => this.#isLate(waiting, nowMs)))
-      this.#drop(late, this.#droppedError(late));
+      this.#drop(late, this.#words.dropped(late));
     if (!this.#stuck) this.#watch.until(this.#nextDueMs(entry));
+  }
+
+  #ranMs({ beganMs }: Entry): number {
+    return this.#parts.clock.monotonicMs() - beganMs;
   }
 
   #drop({ work, reject }: Entry, error: ZeusdError): void {
@@ -196,26 +199,15 @@ export class Lane {
     reject(error);
   }
 
-  #droppedError({ work }: Entry): ZeusdError {
-    const { name, timeoutMs } = this.#parts;
-    const text = `${work.name} on ${name} could not be done within ${timeoutMs / 1000} s and was dropped before it began`;
-    return new ZeusdError("deadline", text);
-  }
-
   /** Answers the caller of a call that goes on, if there is one. Its outcome is for the log then. */
-  #answerEarly(entry: Entry, when: string): void {
-    const error = this.#notReturned(entry, when);
+  #answerEarly(entry: Entry, when?: string): void {
+    const error = this.#words.notReturned(entry, when);
     if (!entry.caller) {
       entry.work.abandoned?.(error);
       return;
     }
     entry.answered = true;
     this.#drop(entry, error);
-  }
-
-  #notReturned({ work }: Entry, when: string): ZeusdError {
-    const text = `${work.name} on ${this.#parts.name} has not returned ${when}`;
-    return new ZeusdError("deadline", work.harmless ? text : `${text}; it may still take effect`);
   }
 
   #isLate({ caller, answered }: Entry, nowMs: number): boolean {
@@ -236,35 +228,12 @@ export class Lane {
   }
 
   #becomeStuck(entry: Entry): void {
-    const { name, log, timeoutMs, wakefulness } = this.#parts;
+    const { log, wakefulness } = this.#parts;
     this.#stuck = entry;
     // Nobody knows when it will return: others' calls must not be taken for the second in flight until then.
     wakefulness.ended();
-    log.error(
-      `${name} is stuck: ${entry.work.name} has not returned for ${timeoutMs / 1000} s; commands are refused until it does`,
-    );
-    const stuck = this.#stuckError(entry);
-    if (!entry.caller) entry.work.abandoned?.(this.#notReturned(entry, `within ${timeoutMs / 1000} s`));
-    this.refuseWaiting(stuck);
+    log.error(this.#words.becameStuck(entry));
+    if (!entry.caller) this.#answerEarly(entry);
+    this.refuseWaiting(this.#words.stuck(entry, this.#ranMs(entry)));
   }
-
-  #stuckError({ work, beganMs }: Entry): ZeusdError {
-    const { name, clock } = this.#parts;
-    const since = Math.floor((clock.monotonicMs() - beganMs) / 1000);
-    return new ZeusdError(
-      "lane_stuck",
-      `${name} is stuck: ${work.name} has not returned for ${since} s, and until it does nothing else can run`,
-    );
-  }
-
-  #tellLate({ work }: Entry, tookMs: number, error: unknown): void {
-    const { name, log } = this.#parts;
-    const outcome = error === undefined ? "with success" : `and failed: ${messageOf(error)}`;
-    const again = this.#stuck && error === undefined ? `${name} works again: ` : "";
-    log.warn(`${again}${work.name} on ${name} returned after ${seconds(tookMs)} s, ${outcome}`);
-  }
-}
-
-function seconds(ms: number): string {
-  return (ms / 1000).toFixed(1);
 }

@@ -1,6 +1,6 @@
 // Which devices a command means, by id, UUID or PCI address.
 import type { Command } from "../contract/command.ts";
-import { isCalled } from "../contract/device-name.ts";
+import { isCalled, normalGpuName } from "../contract/device-name.ts";
 import { UnknownDevice } from "../contract/errors.ts";
 import type { Target } from "../contract/target.ts";
 
@@ -43,6 +43,7 @@ function byNumber(one: number | string, other: number | string): number {
 }
 
 function findByName<D extends Named>(known: ReadonlyMap<number, D>, name: string): D | undefined {
-  for (const device of known.values()) if (isCalled(device, name)) return device;
+  const wanted = normalGpuName(name);
+  for (const device of known.values()) if (isCalled(device, wanted)) return device;
   return undefined;
 }

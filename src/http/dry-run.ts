@@ -1,13 +1,14 @@
 // A dry run: everything that can be checked without the driver is, and the answer says what would have been done.
 import type { Command } from "../contract/command.ts";
 import type { Fleet } from "../devices/fleet.ts";
+import type { Member } from "../devices/member.ts";
 import { jsonReply, type Reply } from "./message.ts";
 
 /** Throws what the command would have been refused with before the driver was called. */
 export function dryRunReply(
   fleet: Fleet,
   command: Command,
-  members: ReturnType<Fleet["select"]>,
+  members: readonly Member[],
   rules: ReadonlyMap<number, string>,
 ): Reply {
   fleet.rehearse(command, members);

@@ -4,6 +4,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { Command, Sample } from "../contract/command.ts";
 import type { DeviceKind } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
+import type { Member } from "../devices/member.ts";
 import type { EventSink, EventSource, OpenStream, Reply } from "./message.ts";
 import { powerOf } from "./wire/query-style.ts";
 
@@ -33,16 +34,16 @@ export class PowerStreams {
     this.#render = { cpu: renderers.cpu, gpu: parts.gpuStreamFormat === "v2" ? once(renderers.v2) : renderers.v1 };
   }
 
-  /** Throws at once if the command's devices are not there; reads nothing before the stream is opened. */
-  reply(command: Command, recheck: EventSource["recheck"]): Reply {
+  /** Throws at once if one of the command's devices is not there; reads nothing before the stream is opened. */
+  reply(command: Command, members: readonly Member[], recheck: EventSource["recheck"]): Reply {
     const { fleet, clock } = this.#parts;
-    const devices = fleet.check(command);
+    fleet.requireWilling(command, members);
     const render = this.#render[command.row.device];
     const soon = (stream: PowerStream): void => this.#flushSoon(stream);
     return {
       status: 200,
       headers,
-      body: { open: (sink) => new PowerStream({ fleet, clock, command, devices, sink, render, soon }), recheck },
+      body: { open: (sink) => new PowerStream({ fleet, clock, members, sink, render, soon }), recheck },
     };
   }
 
@@ -61,9 +62,8 @@ export class PowerStreams {
 interface PowerStreamParts {
   readonly fleet: Fleet;
   readonly clock: Clock;
-  readonly command: Command;
-  /** How many devices it follows. */
-  readonly devices: number;
+  /** What it follows. */
+  readonly members: readonly Member[];
   readonly sink: EventSink;
   readonly render: Render;
   /** Has the stream flushed in a moment. */
@@ -81,14 +81,14 @@ class PowerStream implements OpenStream {
   #writable = true;
   #closed = false;
 
-  constructor({ fleet, clock, command, devices, sink, render, soon }: PowerStreamParts) {
+  constructor({ fleet, clock, members, sink, render, soon }: PowerStreamParts) {
     this.#sink = sink;
     this.#render = render;
     this.#cancelBeat = clock.after(heartbeatMs, () => this.#beat(clock));
-    this.#unfollow = fleet.follow(command, (id, sample) => {
+    this.#unfollow = fleet.follow(members, (id, sample) => {
       this.#latest.set(id, sample);
       this.#unsent.add(id);
-      if (this.#unsent.size === devices) this.flush();
+      if (this.#unsent.size === members.length) this.flush();
       else soon(this);
     });
   }

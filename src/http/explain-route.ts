@@ -6,11 +6,12 @@ import { requireJudgeable } from "../access/gate.ts";
 import { groupDisabled, type Access } from "../access/guard.ts";
 import { ZeusdError, messageOf } from "../contract/errors.ts";
 import { U32_MAX } from "../contract/field.ts";
-import { operationOf, type Row } from "../contract/operations.ts";
+import type { Row } from "../contract/operations.ts";
+import { operationOf } from "../contract/rights.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import { jsonReply, type Reply, type Request } from "./message.ts";
 import { excerpt } from "./wire/excerpt.ts";
-import { decodeQuery } from "./wire/query-style.ts";
+import { decodeQuery, idsName } from "./wire/query-style.ts";
 
 interface ExplainParts {
   readonly access: Access;
@@ -28,7 +29,7 @@ export function explainReply({ access, fleet }: ExplainParts, request: Request):
   if (!access.enabledGroups.includes(row.group)) throw groupDisabled(row.group);
   const actor = actorOf({ uid, gids, sub });
   const all = fleet.gpus.map(({ id }) => id).join(",");
-  const given = { ...(row.kind === "write" ? { block: "true", gpu_ids: all } : {}), ...own };
+  const given = { ...(row.kind === "write" ? { block: "true", [idsName.gpu]: all } : {}), ...own };
   const command = decodeQuery(row, stringify(given));
   const policy = access.policy();
   const { parameters } = command;

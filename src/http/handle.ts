@@ -53,7 +53,8 @@ export function createHandler(parts: HandleParts): Handler {
       if (access.tokens && decoded instanceof Promise) actor = await authorize(access, route, request);
       const members = fleet.select(command);
       const { rules, witness } = access.gate.permit({ request, actor }, command, members);
-      if (row.kind === "stream") return streams.reply(command, () => recheck(parts, progress, command, members));
+      if (row.kind === "stream")
+        return streams.reply(command, members, () => recheck(parts, progress, command, members));
       if (command.dryRun) return dryRunReply(fleet, command, members, rules);
       return wire.reply(row, await fleet.run(command, request, members, witness));
     } catch (error) {

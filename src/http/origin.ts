@@ -1,6 +1,6 @@
 // Pages in a browser: which may use the daemon (Origin), and under which names (Host). Programs send no Origin.
-import { isIPv6 } from "node:net";
 import { StartError, ZeusdError } from "../contract/errors.ts";
+import { normalHost, readAuthority, readOrigin, readPlace, type Place } from "../contract/place.ts";
 import { isLoopback } from "./listen.ts";
 import { excerpt } from "./wire/excerpt.ts";
 
@@ -24,13 +24,6 @@ interface From {
   readonly localAddress?: string | undefined;
 }
 
-interface Place {
-  readonly scheme?: string | undefined;
-  /** Never empty, in lower case, without a dot at the end; an address in its shortest form, without brackets. */
-  readonly host: string;
-  readonly port?: number | undefined;
-}
-
 /**
  * Why a request is refused (`origin_refused`): undefined if it is not. Throws a StartError for an entry of `allowed` that is
  * neither an origin nor a host.
@@ -42,7 +35,7 @@ interface Place {
  */
 export function createOriginGuard(rules: OriginRules): (from: From) => ZeusdError | undefined {
   const allowed = rules.allowed.map(readAllowed);
-  const hostName = normal(rules.hostName);
+  const hostName = normalHost(rules.hostName);
   // A name without a dot is nobody's on the internet.
   const [firstLabel] = hostName.split(".");
 
@@ -52,7 +45,9 @@ export function createOriginGuard(rules: OriginRules): (from: From) => ZeusdErro
    */
   function isOwn(host: string, localAddress: string | undefined): boolean {
     if (isLoopback(host) || host === "localhost" || host.endsWith(".localhost")) return true;
-    return host === hostName || host === firstLabel || (localAddress !== undefined && host === normal(localAddress));
+    return (
+      host === hostName || host === firstLabel || (localAddress !== undefined && host === normalHost(localAddress))
+    );
   }
 
   function refuseOrigin(origin: string, localAddress: string | undefined): ZeusdError | undefined {
@@ -96,47 +91,9 @@ function covers(entry: Place, page: Place): boolean {
 }
 
 function readAllowed(text: string): Place {
-  const place = text.includes("://") ? readOrigin(text) : readAuthority(text);
+  const place = readPlace(text);
   if (place) return place;
   throw new StartError(`--allow-origin '${text}' is neither an origin such as https://node7:8443 nor a host name`);
-}
-
-/** The longest name, with scheme and port around it, is shorter; in characters. */
-const longest = 300;
-const defaultPorts: ReadonlyMap<string, number> = new Map([
-  ["http", 80],
-  ["https", 443],
-]);
-
-/** A page's origin: one scheme, host and port, and nothing else. */
-function readOrigin(text: string): Place | undefined {
-  const mark = text.indexOf("://");
-  const scheme = text.slice(0, Math.max(mark, 0)).toLowerCase();
-  const defaultPort = defaultPorts.get(scheme);
-  const place = readAuthority(text.slice(mark + 3));
-  if (defaultPort === undefined || !place) return undefined;
-  return { scheme, host: place.host, port: place.port ?? defaultPort };
-}
-
-/** A host with or without a port: no user, no path, nothing that a browser would write otherwise. */
-function readAuthority(text: string): Place | undefined {
-  if (text.length > longest) return undefined;
-  const [, host, port] = /^(\[[\da-f:.]+\]|[\w.-]+)(?::(\d{0,5}))?$/i.exec(text) ?? [];
-  if (host === undefined || Number(port ?? 0) > 65_535) return undefined;
-  if (host.startsWith("[") && !isIPv6(host.slice(1, -1))) return undefined;
-  const name = normal(host);
-  return name === "" ? undefined : { host: name, port: port ? Number(port) : undefined };
-}
-
-/** One spelling of a name or an address. */
-function normal(host: string): string {
-  const bare = host.replace(/^\[|\]$|%.*$|\.$/g, "").toLowerCase();
-  if (!isIPv6(bare)) return bare;
-  const { hostname } = new URL(`http://[${bare}]`);
-  const [, high, low] = /^\[::ffff:([\da-f]{1,4}):([\da-f]{1,4})\]$/.exec(hostname) ?? [];
-  if (high === undefined || low === undefined) return hostname.slice(1, -1);
-  const bits = Number.parseInt(high, 16) * 0x1_00_00 + Number.parseInt(low, 16);
-  return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 0xff).join(".");
 }
 
 /** A host as --allow-origin takes it. */

@@ -184,7 +184,9 @@ describe("it is refused, with the system's words, if it is", () => {
     // Only root can give a file away; of anybody else it is asked for as if somebody else ran the daemon.
     if (euid === 0) chownSync(path, 34_001, 34_001);
     const { uid } = statSync(path);
-    expect(() => openAuditFile(path, uid + 1)).toThrow(`it belongs to uid ${uid}; make root its owner`);
+    expect(() => openAuditFile(path, uid + 1)).toThrow(
+      `it belongs to uid ${uid}, who could change it; make root its owner`,
+    );
     openAuditFile(path, uid).append(["1"]);
     expect(read(path)).toBe("1\n");
   });

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { describeRule, rightsOfActor } from "../../src/access/explain.ts";
 import { decide, type Policy } from "../../src/access/policy.ts";
 import { PolicyError, readPolicy, type Names } from "../../src/access/policy-file.ts";
-import { operationOf } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import { actorOf, gpuOf, h100, ruleOf, type Draft } from "./subjects.ts";
 
 const users: Readonly<Record<string, number>> = { root: 0, alice: 1000, zoë: 1001, bob: 1002 };

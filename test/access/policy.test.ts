@@ -3,7 +3,8 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decide, isMeant, mismatch, type Policy, type Verdict } from "../../src/access/policy.ts";
 import type { Values } from "../../src/contract/field.ts";
-import { allOperations, operationOf, type Row } from "../../src/contract/operations.ts";
+import { allOperations, type Row } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import type { Target } from "../../src/contract/target.ts";
 import { actorOf, cpuOf, gpuOf, h100, policyOf, ruleOf, type Draft } from "./subjects.ts";
 

@@ -5,7 +5,7 @@ import { glob } from "../../src/access/glob.ts";
 import type { Bound, Pattern, Policy, Rate, Rule } from "../../src/access/policy.ts";
 import type { Command } from "../../src/contract/command.ts";
 import type { Quantity, Values } from "../../src/contract/field.ts";
-import { operationOf, rights } from "../../src/contract/operations.ts";
+import { operationOf, rights } from "../../src/contract/rights.ts";
 import type { Target } from "../../src/contract/target.ts";
 
 /** A rule as a file has it, with numbers instead of names. */

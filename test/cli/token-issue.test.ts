@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { issue } from "../../src/cli/token-options.ts";
 import { systemClock } from "../../src/contract/clock.ts";
-import { apiGroups, rights } from "../../src/contract/operations.ts";
+import { apiGroups } from "../../src/contract/operations.ts";
+import { rights } from "../../src/contract/rights.ts";
 import { createFolder } from "../folder.ts";
 import { run, usageError, type Outcome } from "./subject.ts";
 

@@ -3,7 +3,8 @@ import { beforeEach, describe, expect, it } from "vitest";
 import type { Caller, Command, Results, Sample } from "../../src/contract/command.ts";
 import { CommandFailed, messageOf, ZeusdError } from "../../src/contract/errors.ts";
 import type { AwayGpu } from "../../src/contract/gpu.ts";
-import { operationOf, type DeviceKind } from "../../src/contract/operations.ts";
+import type { DeviceKind } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import { Fleet } from "../../src/devices/fleet.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
@@ -83,7 +84,7 @@ async function outcome(running: Promise<Results>): Promise<Outcome> {
 function follow(device: DeviceKind, id: number): { readonly samples: Sample[]; readonly end: () => void } {
   const samples: Sample[] = [];
   const stream = command("stream_power", { device, devices: [id] });
-  return { samples, end: fleet.follow(stream, (_, sample) => samples.push(sample)) };
+  return { samples, end: fleet.follow(fleet.select(stream), (_, sample) => samples.push(sample)) };
 }
 
 const callsOf = (device: string): readonly string[] => machine.calls.filter((call) => call.startsWith(device));

@@ -2,7 +2,8 @@
 import { describe, expect, it } from "vitest";
 import type { Known } from "../../src/contract/command.ts";
 import type { Values } from "../../src/contract/field.ts";
-import { allOperations, operationOf } from "../../src/contract/operations.ts";
+import { allOperations } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import { LastKnown } from "../../src/devices/last-known.ts";
 import { parametersFor } from "../parameters.ts";
 

@@ -3,7 +3,8 @@ import * as fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { ReadBack } from "../../src/contract/command.ts";
 import type { Values } from "../../src/contract/field.ts";
-import { allOperations, operationOf, type Row, type Setting } from "../../src/contract/operations.ts";
+import { allOperations, type Row, type Setting } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import { ReadBacks } from "../../src/devices/read-back.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 

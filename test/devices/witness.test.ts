@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import type { Caller, Command, Ending, Known, ReadBack, Results, Witness } from "../../src/contract/command.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import type { Values } from "../../src/contract/field.ts";
-import { operationOf } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import { Fleet } from "../../src/devices/fleet.ts";
 import { capacity } from "../../src/devices/lane.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";

@@ -1,5 +1,5 @@
 // Policy files by chance: from a model, whose meaning is known, written in the many ways that TOML has for the same thing.
-import { rights } from "../../src/contract/operations.ts";
+import { rights } from "../../src/contract/rights.ts";
 import type { Random } from "./random.ts";
 
 export const userIds: ReadonlyMap<string, number> = new Map([

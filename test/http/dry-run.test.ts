@@ -1,7 +1,8 @@
 // Dry runs: everything is checked, nothing is done, and the answer says what would have been.
 import { beforeEach, describe, expect, it } from "vitest";
 import { ZeusdError } from "../../src/contract/errors.ts";
-import { allOperations, operationOf, type Row } from "../../src/contract/operations.ts";
+import { allOperations, type Row } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import { capacity } from "../../src/devices/lane.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { parametersFor } from "../parameters.ts";

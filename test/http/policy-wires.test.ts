@@ -7,8 +7,6 @@ import type { Access } from "../../src/access/guard.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import { Health } from "../../src/contract/health.ts";
 import { allOperations, apiGroups, type Row } from "../../src/contract/operations.ts";
-import { Fleet } from "../../src/devices/fleet.ts";
-import { drowsy } from "../../src/devices/wakefulness.ts";
 import { createHandler } from "../../src/http/handle.ts";
 import type { Reply } from "../../src/http/message.ts";
 import { createRoutes } from "../../src/http/routes.ts";
@@ -19,6 +17,7 @@ import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { parametersFor } from "../parameters.ts";
 import { createQuietLog } from "../quiet-log.ts";
 import { openBare, type BareConnection } from "./bare-connection.ts";
+import { startFleetOn } from "./test-fleet.ts";
 import { createFakeMachine } from "./fake-machine.ts";
 import { startOnSocket } from "./socket-daemon.ts";
 import {
@@ -347,17 +346,7 @@ describe("an audit that is required and cannot be written", () => {
     };
     const audit = new Audit({ sink, clock: ticking, log, health: new Health(), required });
     const access: Access = { enabledGroups: apiGroups, audit, gate: new Gate({ clock: ticking, audit }) };
-    const fleet = new Fleet({
-      clock: ticking,
-      log,
-      gpuPollHz: 20,
-      cpuPollHz: 10,
-      timeoutMs: 4_000,
-      wakefulness: drowsy,
-      lost: () => {},
-      fatal: () => {},
-    });
-    fleet.adoptGpus(await machine.backends.gpus.probe(fleet.lostGpus));
+    const fleet = await startFleetOn(machine, ticking, log);
     const routes = createRoutes({ query: createQueryWire(ticking), path: createPathWire() }, []);
     const { handle } = createHandler({ routes, access, fleet, clock: ticking, log, gpuStreamFormat: "v2" });
     const ask = (line: string, body = ""): Promise<Reply> => {

@@ -1,12 +1,12 @@
 // Power streams: their bytes in both generations, on every transport, and what happens when clients read slowly or vanish.
 import { connect } from "node:net";
 import { describe, expect, it } from "vitest";
-import { Fleet } from "../../src/devices/fleet.ts";
-import { drowsy } from "../../src/devices/wakefulness.ts";
 import { PowerStreams } from "../../src/http/event-stream.ts";
-import { operationOf, type DeviceKind } from "../../src/contract/operations.ts";
+import type { DeviceKind } from "../../src/contract/operations.ts";
+import { operationOf } from "../../src/contract/rights.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
+import { startFleetOn } from "./test-fleet.ts";
 import { createFakeMachine, type FakeMachine } from "./fake-machine.ts";
 import { startOnSocket } from "./socket-daemon.ts";
 import { startSubject, transports } from "./subject.ts";
@@ -71,20 +71,13 @@ interface Opened {
 async function open(device: DeviceKind = "gpu", takesMore = true): Promise<Opened> {
   const clock = createFakeClock();
   const machine = createFakeMachine({ gpus: 1, cpus: 1 });
-  const fleet = new Fleet({
-    clock,
-    log: createQuietLog(),
-    gpuPollHz: 20,
-    cpuPollHz: 10,
-    timeoutMs: 4_000,
-    wakefulness: drowsy,
-    lost: () => {},
-    fatal: () => {},
-  });
-  fleet.adoptGpus(await machine.backends.gpus.probe(fleet.lostGpus));
-  fleet.adoptCpus(await machine.backends.cpus());
+  const fleet = await startFleetOn(machine, clock, createQuietLog());
   const command = { row: operationOf(`${device}/stream_power`), parameters: {}, block: true };
-  const { body } = new PowerStreams({ fleet, clock, gpuStreamFormat: "v2" }).reply(command, async () => {});
+  const { body } = new PowerStreams({ fleet, clock, gpuStreamFormat: "v2" }).reply(
+    command,
+    fleet.select(command),
+    async () => {},
+  );
   if (typeof body === "string") throw new Error("not a stream");
   const sent: string[] = [];
   const opened = { clock, machine, sent, takesMore };

@@ -31,7 +31,7 @@ export function createQueryWire(clock: Clock): Wire {
 const dryRunName = "dry_run";
 
 /** The parameter that names a command's devices. */
-const idsName = { gpu: "gpu_ids", cpu: "cpu_ids" } as const satisfies Record<DeviceKind, string>;
+export const idsName = { gpu: "gpu_ids", cpu: "cpu_ids" } as const satisfies Record<DeviceKind, string>;
 
 /** Throws `bad_request` at the first thing that is wrong, from left to right. */
 export function decodeQuery(row: Row, query: string): Command {
