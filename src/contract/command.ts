@@ -12,6 +12,10 @@ export interface Command {
   readonly block: boolean;
   /** Everything is checked, and nothing is done. */
   readonly dryRun?: boolean;
+  /** The id of the lease within which it is to be done. */
+  readonly leaseId?: string;
+  /** Whether what was done on some of its devices is undone when others fail. */
+  readonly atomic?: boolean;
 }
 
 /** Who waits for a command's answer. */

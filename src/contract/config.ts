@@ -8,6 +8,10 @@ export const gpuStreamFormats = ["v1", "v2"] as const;
 /** How GPU power events look: as in 0.3 and 0.4 (v1), or as from 0.5 on (v2). No client reads both. */
 export type GpuStreamFormat = (typeof gpuStreamFormats)[number];
 
+/** What becomes of leases when the daemon stops: they end, and what they changed is put back, or the next start takes them on. */
+export const onStops = ["restore", "keep"] as const;
+export type OnStop = (typeof onStops)[number];
+
 export const logLevels = ["error", "warn", "info", "debug"] as const;
 export type LogLevel = (typeof logLevels)[number];
 export const logFormats = ["text", "json"] as const;
@@ -45,6 +49,17 @@ export interface Config {
   readonly auditLog?: string;
   /** Refuse writes that cannot be written down. */
   readonly auditRequired: boolean;
+  /** Where leases are remembered over restarts; absent means that they are not. */
+  readonly stateDir?: string;
+  /** Whether it was asked for, so that there is no starting without it. */
+  readonly stateDirRequired: boolean;
+  /** Whether what a process changes over the Unix socket is put back when it ends, where the policy does not say otherwise. */
+  readonly restoreOnExit: boolean;
+  readonly onStop: OnStop;
+  /** How often what should be set is held against what is, in seconds; 0 is never. */
+  readonly driftCheckS: number;
+  /** Whether what was changed behind the daemon's back is put right. */
+  readonly reassert: boolean;
   readonly gpuBackend: GpuBackendName;
   /** The simulated machine, for example `8xh100`. */
   readonly sim: string;

@@ -16,9 +16,14 @@ const statuses = {
   group_disabled: 404,
   auth_disabled: 404,
   not_found: 404,
+  /** What is named is no lease, or one that has ended. */
+  no_such_lease: 409,
   body_too_large: 413,
   unsupported_encoding: 415,
+  /** An exclusive lease of somebody else covers the GPU. */
+  held: 423,
   rate_limited: 429,
+  too_many_leases: 429,
   /** Never sent: nobody is there to read it. */
   client_gone: 499,
   driver_error: 500,
@@ -35,6 +40,7 @@ const statuses = {
   too_many_connections: 503,
   too_many_streams: 503,
   audit_unavailable: 503,
+  journal_unavailable: 503,
   deadline: 504,
 } as const satisfies Record<string, number>;
 
@@ -82,11 +88,18 @@ export class CommandFailed extends Error {
   override readonly name = "CommandFailed";
   readonly errors: ReadonlyMap<number, ZeusdError>;
   readonly results: ReadonlyMap<number, Values>;
+  /** Of a command that is done on all of its devices or on none: what became of those on which it had been done, in words. */
+  readonly undone: ReadonlyMap<number, string> | undefined;
 
-  constructor(errors: ReadonlyMap<number, ZeusdError>, results: ReadonlyMap<number, Values>) {
+  constructor(
+    errors: ReadonlyMap<number, ZeusdError>,
+    results: ReadonlyMap<number, Values>,
+    undone?: ReadonlyMap<number, string>,
+  ) {
     super([...errors].map(([id, error]) => `${id}: ${error.message}`).join("; "));
     this.errors = errors;
     this.results = results;
+    this.undone = undone;
   }
 
   /** The error with the numerically largest status, which the reply takes. */

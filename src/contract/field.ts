@@ -26,16 +26,28 @@ interface NullableField extends FieldFacts {
   readonly unit: "mW" | "µJ";
 }
 
-export type Field = BooleanField | NumberField | NullableField;
+/** Whole numbers in an order that the field's `doc` tells. Of results only: no wire decodes a list. */
+interface ListField extends FieldFacts {
+  readonly type: "list of u32";
+  readonly unit: "MHz";
+}
+
+export type Field = BooleanField | NumberField | NullableField | ListField;
 
 /** Fields by wire name, in the order in which the wires declare them. */
 export type Fields = Readonly<Record<string, Field>>;
 
 /** What a field can hold once decoded. */
-export type Value = boolean | number | null;
+export type Value = boolean | number | null | readonly number[];
 export type Values = Readonly<Record<string, Value>>;
 
-type ValueOf<F extends Field> = F extends BooleanField ? boolean : F extends NullableField ? number | null : number;
+type ValueOf<F extends Field> = F extends BooleanField
+  ? boolean
+  : F extends NullableField
+    ? number | null
+    : F extends ListField
+      ? readonly number[]
+      : number;
 
 /** The record that a set of fields describes, for example `{ power_limit_mw: number }`. */
 export type ValuesOf<F extends Fields> = { readonly [Name in keyof F]: ValueOf<F[Name]> };

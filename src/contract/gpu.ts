@@ -1,4 +1,4 @@
-// A GPU as the daemon sees it: facts, and one function for each row of the table that its vendor can do.
+// A GPU as the daemon sees it: facts, and one function for each row of the table that a call answers and its vendor can do.
 import type { ZeusdError } from "./errors.ts";
 import type { Fields, ValuesOf } from "./field.ts";
 import type { gpuOperations, Operation } from "./operations.ts";
@@ -7,7 +7,7 @@ type Result<Row extends Operation> = Row extends { kind: "write" } ? void : Valu
 
 /** The functions that a table asks of a device. One that a vendor lacks is absent; the caller is then told `not_supported`. */
 export type Calls<Table extends Record<string, Operation & { parameters: Fields }>> = {
-  readonly [Name in keyof Table as Table[Name] extends { by: "feed" } ? never : Name]?: (
+  readonly [Name in keyof Table as Table[Name] extends { by: "call" } ? Name : never]?: (
     parameters: ValuesOf<Table[Name]["parameters"]>,
   ) => Promise<Result<Table[Name]>>;
 };

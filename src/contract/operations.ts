@@ -9,7 +9,8 @@ export type ApiGroup = (typeof apiGroups)[number];
 export type DeviceKind = "gpu" | "cpu";
 
 /** The knobs of a GPU. */
-export type Setting = "power_limit" | "gpu_clocks" | "memory_clocks" | "persistence_mode";
+export const settings = ["power_limit", "gpu_clocks", "memory_clocks", "persistence_mode"] as const;
+export type Setting = (typeof settings)[number];
 
 export interface Operation {
   /** The wire name; the key of the row is the method's name. */
@@ -18,8 +19,14 @@ export interface Operation {
   readonly group: ApiGroup;
   /** A write answers nothing; a read answers `result` for each device; a stream goes on sending it. */
   readonly kind: "write" | "read" | "stream";
-  /** Answered by a call of the device's backend, or by the device's power feed. */
-  readonly by: "call" | "feed";
+  /**
+   * - `call`: answered by a call of the device's backend.
+   * - `feed`: answered by the device's power feed.
+   * - `parts`: a write that is done as the operations which change each of its settings alone, with the same parameters; all are
+   *   tried even when the first fails.
+   * - `settings`: answered by what the daemon remembers of the settings, beside what the driver tells.
+   */
+  readonly by: "call" | "feed" | "parts" | "settings";
   readonly parameters: Fields;
   readonly result: Fields;
   /** How a read's results are laid out: by device id, or as one snapshot with a time stamp. */
@@ -40,7 +47,7 @@ export interface Operation {
 /** A row with the name of its method. */
 export type Row = Operation & { readonly call: string };
 
-/** Every write has this shape: gpu-control, by a call, nothing in return. */
+/** The shape of a write: gpu-control, by a call unless it says otherwise, nothing in return. */
 const write = {
   device: "gpu",
   group: "gpu-control",
@@ -76,6 +83,22 @@ const power_limit_mw = {
   doc: "the most that the GPU may draw",
 } as const;
 const power_mw = { type: "u32", unit: "mW", doc: "the power drawn now" } as const;
+
+function reason(doc: string) {
+  return { type: "boolean", doc: `whether the clocks are not higher because ${doc}` } as const;
+}
+/** NVML's reasons. Several can hold at once. */
+const throttleReasons = {
+  gpu_idle: reason("nothing runs on the GPU"),
+  applications_clocks_setting: reason("of the clocks that were set for applications"),
+  sw_power_cap: reason("the power limit is reached"),
+  hw_slowdown: reason("the hardware has at least halved them: for heat, its power brake or a sudden draw of power"),
+  sync_boost: reason("another GPU of its sync boost group keeps them lower"),
+  sw_thermal_slowdown: reason("the driver keeps the GPU or its memory from getting too hot"),
+  hw_thermal_slowdown: reason("the hardware has at least halved them for heat"),
+  hw_power_brake_slowdown: reason("the hardware has at least halved them when the power supply asked for it"),
+  display_clock_setting: reason("of the clocks that the display is set to"),
+} as const;
 
 export const gpuOperations = {
   setPersistenceMode: {
@@ -131,6 +154,7 @@ export const gpuOperations = {
   resetLockedClocks: {
     ...write,
     name: "reset_locked_clocks",
+    by: "parts",
     parameters: {},
     settings: ["gpu_clocks", "memory_clocks"],
     doc: "Unlock the GPU and the memory clocks; both are tried even when the first fails.",
@@ -180,12 +204,54 @@ export const gpuOperations = {
     },
     doc: "Read the range of power limits that the GPU takes.",
   },
+  getDefaultPowerLimit: {
+    ...gpuRead,
+    name: "get_default_power_limit",
+    result: { power_limit_mw },
+    doc: "Read the power limit that the GPU has when nobody has set one.",
+  },
   getPersistenceMode: {
     ...gpuRead,
     name: "get_persistence_mode",
     result: { enabled },
     tells: { setting: "persistence_mode", value: "set" },
     doc: "Read whether the driver stays loaded while no client uses the GPU.",
+  },
+  getClocks: {
+    ...gpuRead,
+    name: "get_clocks",
+    result: {
+      gpu_clock_mhz: { type: "u32", unit: "MHz", doc: "the clock that the GPU (SM) runs at now" },
+      memory_clock_mhz: { type: "u32", unit: "MHz", doc: "the clock that the memory runs at now" },
+    },
+    doc: "Read the clocks that the GPU and its memory run at now.",
+  },
+  getSupportedClocks: {
+    ...gpuRead,
+    name: "get_supported_clocks",
+    result: {
+      memory_clocks_mhz: { type: "list of u32", unit: "MHz", doc: "the clocks that the memory has, highest first" },
+      gpu_clocks_mhz: {
+        type: "list of u32",
+        unit: "MHz",
+        doc: "the clocks that the GPU has while its memory runs at its highest, highest first",
+      },
+    },
+    doc: "Read which clocks the GPU and its memory have.",
+  },
+  getThrottleReasons: {
+    ...gpuRead,
+    name: "get_throttle_reasons",
+    result: throttleReasons,
+    doc: "Read what keeps the clocks of the GPU from being higher now.",
+  },
+  getState: {
+    ...gpuRead,
+    name: "get_state",
+    by: "settings",
+    result: {},
+    query: false,
+    doc: "Tell what each setting was asked to be, is set to and what is in force, who holds it, and whether it binds.",
   },
 } as const satisfies Record<string, Operation>;
 

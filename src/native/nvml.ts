@@ -18,11 +18,17 @@ const parameters = {
   nvmlDeviceSetPowerManagementLimit: `${device}, unsigned int limit_mw`,
   nvmlDeviceGetPowerManagementLimit: `${device}, _Out_ unsigned int *limit_mw`,
   nvmlDeviceGetEnforcedPowerLimit: `${device}, _Out_ unsigned int *limit_mw`,
+  nvmlDeviceGetPowerManagementDefaultLimit: `${device}, _Out_ unsigned int *limit_mw`,
   nvmlDeviceGetPowerManagementLimitConstraints: `${device}, _Out_ unsigned int *min_mw, _Out_ unsigned int *max_mw`,
   nvmlDeviceSetGpuLockedClocks: `${device}, unsigned int min_mhz, unsigned int max_mhz`,
   nvmlDeviceResetGpuLockedClocks: device,
   nvmlDeviceSetMemoryLockedClocks: `${device}, unsigned int min_mhz, unsigned int max_mhz`,
   nvmlDeviceResetMemoryLockedClocks: device,
+  nvmlDeviceGetClockInfo: `${device}, unsigned int type, _Out_ unsigned int *clock_mhz`,
+  nvmlDeviceGetSupportedMemoryClocks: `${device}, _Inout_ unsigned int *count, _Out_ uint8_t *clocks_mhz`,
+  nvmlDeviceGetSupportedGraphicsClocks: `${device}, unsigned int memory_clock_mhz, _Inout_ unsigned int *count, _Out_ uint8_t *clocks_mhz`,
+  // Newer drivers speak of event reasons, and have the old name as well.
+  nvmlDeviceGetCurrentClocksThrottleReasons: `${device}, _Out_ unsigned long long *reasons`,
   nvmlDeviceGetTotalEnergyConsumption: `${device}, _Out_ unsigned long long *energy_mj`,
   nvmlDeviceGetFieldValues: `${device}, int count, _Inout_ uint8_t *values`,
   nvmlDeviceGetPowerUsage: `${device}, _Out_ unsigned int *power_mw`,
@@ -49,6 +55,18 @@ export function textOf(bytes: Buffer): string {
 /** Text as C takes it. */
 export function bytesOf(text: string): Buffer {
   return Buffer.from(`${text}\0`);
+}
+
+/** How many numbers a list has room for at first: several times what GPUs have clocks. */
+export const listRoom = 512;
+
+export function createList(room: number): Buffer {
+  return Buffer.alloc(4 * room);
+}
+
+/** The first `count` numbers of a list, as far as it has room for them. */
+export function listOf(list: Buffer, count: number): readonly number[] {
+  return Array.from({ length: Math.min(count, list.length / 4) }, (_, index) => list.readUInt32LE(4 * index));
 }
 
 const pciBytes = 68;

@@ -121,8 +121,39 @@ export function describeGpu(name: string, makeSubject: () => GpuSubject | Promis
       expect(second?.energy_mj).toBeGreaterThanOrEqual(first?.energy_mj ?? Infinity);
     });
 
+    it("has a default power limit that it would take, whatever is set", async () => {
+      const { min_power_limit_mw, max_power_limit_mw } = await constraints(subject.gpu);
+      const before = await subject.gpu.getDefaultPowerLimit?.({});
+      expect(before?.power_limit_mw).toBeGreaterThanOrEqual(min_power_limit_mw);
+      expect(before?.power_limit_mw).toBeLessThanOrEqual(max_power_limit_mw);
+      await subject.gpu.setPowerLimit?.({ power_limit_mw: min_power_limit_mw });
+      expect(await subject.gpu.getDefaultPowerLimit?.({})).toEqual(before);
+    });
+
+    it("has clocks for itself and its memory, each named once, highest first", async () => {
+      const supported = await subject.gpu.getSupportedClocks?.({});
+      for (const clocks_mhz of [supported?.gpu_clocks_mhz ?? [], supported?.memory_clocks_mhz ?? []]) {
+        expect(clocks_mhz.length).toBeGreaterThan(0);
+        expect(clocks_mhz).toEqual([...new Set(clocks_mhz)].toSorted((one, other) => other - one));
+      }
+    });
+
+    it("runs at clocks above nothing, and not above the highest that it has", async () => {
+      const supported = await subject.gpu.getSupportedClocks?.({});
+      const clocks = await subject.gpu.getClocks?.({});
+      expect(clocks?.gpu_clock_mhz).toBeGreaterThan(0);
+      expect(clocks?.gpu_clock_mhz).toBeLessThanOrEqual(supported?.gpu_clocks_mhz[0] ?? 0);
+      expect(clocks?.memory_clock_mhz).toBeGreaterThan(0);
+      expect(clocks?.memory_clock_mhz).toBeLessThanOrEqual(supported?.memory_clocks_mhz[0] ?? 0);
+    });
+
+    it("is slowed down by neither heat nor its power supply while its hardware does not slow it down", async () => {
+      const reasons = await subject.gpu.getThrottleReasons?.({});
+      if (reasons?.hw_slowdown) return;
+      expect(reasons).toMatchObject({ hw_thermal_slowdown: false, hw_power_brake_slowdown: false });
+    });
+
     it("unlocks clocks that were never locked", async () => {
-      await subject.gpu.resetLockedClocks?.({});
       await subject.gpu.resetGpuLockedClocks?.({});
       await subject.gpu.resetMemLockedClocks?.({});
     });
@@ -163,7 +194,10 @@ function expectFits(field: Field | undefined, value: unknown): void {
     expect(value).toBeTypeOf("boolean");
     return;
   }
-  expect(value).toSatisfy(Number.isSafeInteger);
-  expect(value).toBeGreaterThanOrEqual(0);
-  if (field?.type === "u32") expect(value).toBeLessThanOrEqual(U32_MAX);
+  if (field?.type === "list of u32") expect(value).toBeInstanceOf(Array);
+  for (const number of Array.isArray(value) ? (value as readonly unknown[]) : [value]) {
+    expect(number).toSatisfy(Number.isSafeInteger);
+    expect(number).toBeGreaterThanOrEqual(0);
+    if (field?.type !== "u64") expect(number).toBeLessThanOrEqual(U32_MAX);
+  }
 }

@@ -2,7 +2,8 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { cards } from "../../src/backends/sim/catalogue.ts";
-import { steady, type Load } from "../../src/backends/sim/load.ts";
+import { simulatedGpu } from "../../src/backends/sim/gpu.ts";
+import { shareAt, steady, type Load } from "../../src/backends/sim/load.ts";
 import { simBackend } from "../../src/backends/sim/sim.ts";
 import { StartError } from "../../src/contract/errors.ts";
 import { gpuOperations } from "../../src/contract/operations.ts";
@@ -143,14 +144,16 @@ describe("the driver", () => {
     expect(await gpus[1]?.getPersistenceMode({})).toEqual({ enabled: true });
   });
 
-  test("of a card before Ampere cannot lock memory clocks, but does unlock the GPU's when asked to unlock both", async () => {
+  test("of a card before Ampere cannot lock memory clocks, but can lock and unlock the GPU's", async () => {
     const { gpu, advance, power_w } = await oneGpu("1xv100", steady(1));
     await expect(gpu.setMemLockedClocks({ min_clock_mhz: 800, max_clock_mhz: 877 })).rejects.toMatchObject(unsupported);
     await expect(gpu.resetMemLockedClocks({})).rejects.toMatchObject(unsupported);
     advance(settled_ms);
     const unlocked_w = await power_w();
     await gpu.setGpuLockedClocks({ min_clock_mhz: 200, max_clock_mhz: 500 });
-    await expect(gpu.resetLockedClocks({})).rejects.toMatchObject(unsupported);
+    advance(settled_ms);
+    expect(await power_w()).toBeLessThan(unlocked_w - 10);
+    await gpu.resetGpuLockedClocks({});
     advance(settled_ms);
     expect(await power_w()).toBeCloseTo(unlocked_w, 2);
   });
@@ -160,6 +163,127 @@ describe("the driver", () => {
     expect(gpu.cumulative_energy_available).toBe(false);
     await expect(gpu.getCumulativeEnergy({})).rejects.toMatchObject(unsupported);
     await expect(gpu.setGpuLockedClocks({ min_clock_mhz: 600, max_clock_mhz: 700 })).rejects.toMatchObject(unsupported);
+  });
+});
+
+test("refuses the reads that its card lacks", async () => {
+  const lacks = ["getDefaultPowerLimit", "getClocks", "getSupportedClocks", "getThrottleReasons"] as const;
+  for (const card of cards.values()) {
+    const gpu = simulatedGpu({ machine: "1", id: 0, card: { ...card, lacks }, now: () => 0, load: steady(1) });
+    for (const call of lacks) await expect(gpu[call]?.({})).rejects.toMatchObject(unsupported);
+  }
+});
+
+describe("clocks", () => {
+  test("go from the card's highest to its lowest in steps of 15 MHz", async () => {
+    for (const [model, { gpu_clock_mhz, memory_clocks_mhz }] of cards) {
+      const { gpu } = await oneGpu(`1x${model}`);
+      const supported = await gpu.getSupportedClocks({});
+      expect(supported.memory_clocks_mhz).toEqual(memory_clocks_mhz);
+      const clocks_mhz = supported.gpu_clocks_mhz;
+      expect([clocks_mhz[0], clocks_mhz.at(-1)]).toEqual([gpu_clock_mhz.max, gpu_clock_mhz.min]);
+      for (const [index, clock_mhz] of clocks_mhz.slice(0, -1).entries())
+        expect(clock_mhz).toBe(gpu_clock_mhz.max - 15 * index);
+    }
+  });
+
+  test("are the lowest of an idle GPU, and the highest of one at work that nothing holds down", async () => {
+    const [idle, busy] = [await oneGpu("1xrtx3090", steady(0)), await oneGpu("1xrtx3090", steady(0.8))];
+    expect(await idle.gpu.getClocks({})).toEqual({ gpu_clock_mhz: 210, memory_clock_mhz: 405 });
+    expect(await busy.gpu.getClocks({})).toEqual({ gpu_clock_mhz: 2100, memory_clock_mhz: 9751 });
+  });
+
+  test("follow the locks, at the next one that the card has, and come back when they are unlocked", async () => {
+    const { gpu } = await oneGpu("1xrtx3090", steady(0.8));
+    await gpu.setGpuLockedClocks({ min_clock_mhz: 300, max_clock_mhz: 1400 });
+    await gpu.setMemLockedClocks({ min_clock_mhz: 405, max_clock_mhz: 6000 });
+    expect(await gpu.getClocks({})).toEqual({ gpu_clock_mhz: 1395, memory_clock_mhz: 5001 });
+    await gpu.resetGpuLockedClocks({});
+    await gpu.resetMemLockedClocks({});
+    expect(await gpu.getClocks({})).toEqual({ gpu_clock_mhz: 2100, memory_clock_mhz: 9751 });
+  });
+
+  test("of the GPU fall with the power limit, and with them what it would draw", async () => {
+    const { gpu } = await oneGpu("1xh100", steady(1));
+    const clocks_mhz: number[] = [];
+    for (const power_limit_mw of [700_000, 500_000, 350_000, 200_000]) {
+      await gpu.setPowerLimit({ power_limit_mw });
+      clocks_mhz.push((await gpu.getClocks({})).gpu_clock_mhz);
+    }
+    expect(clocks_mhz).toEqual([...new Set(clocks_mhz)].toSorted((one, other) => other - one));
+    expect(clocks_mhz[0]).toBeLessThan(1980);
+    expect(clocks_mhz.at(-1)).toBeGreaterThanOrEqual(210);
+  });
+
+  test("locked to what the power limit allows draw what the limit does, but for one step", async () => {
+    const { gpu, advance, power_w } = await oneGpu("1xh100", steady(1));
+    await gpu.setPowerLimit({ power_limit_mw: 400_000 });
+    const { gpu_clock_mhz } = await gpu.getClocks({});
+    await gpu.setPowerLimit({ power_limit_mw: 700_000 });
+    await gpu.setGpuLockedClocks({ min_clock_mhz: gpu_clock_mhz, max_clock_mhz: gpu_clock_mhz });
+    advance(settled_ms);
+    expect(await power_w()).toBeLessThanOrEqual(400);
+    expect(await power_w()).toBeGreaterThan(390);
+  });
+});
+
+describe("a throttle reason", () => {
+  const none = {
+    gpu_idle: false,
+    applications_clocks_setting: false,
+    sw_power_cap: false,
+    hw_slowdown: false,
+    sync_boost: false,
+    sw_thermal_slowdown: false,
+    hw_thermal_slowdown: false,
+    hw_power_brake_slowdown: false,
+    display_clock_setting: false,
+  };
+
+  test("is not there while a GPU works at less than its limit and with unlocked clocks", async () => {
+    expect(await (await oneGpu("1xh100", steady(0.5))).gpu.getThrottleReasons({})).toEqual(none);
+  });
+
+  test("is that nothing runs", async () => {
+    const { gpu } = await oneGpu("1xh100", steady(0));
+    await gpu.setPowerLimit({ power_limit_mw: 200_000 });
+    expect(await gpu.getThrottleReasons({})).toEqual({ ...none, gpu_idle: true });
+  });
+
+  test("is the power limit for as long as it is below what the GPU asks for", async () => {
+    const { gpu } = await oneGpu("1xh100", steady(0.5));
+    await gpu.setPowerLimit({ power_limit_mw: 300_000 });
+    expect(await gpu.getThrottleReasons({})).toEqual({ ...none, sw_power_cap: true });
+    await gpu.setPowerLimit({ power_limit_mw: 500_000 });
+    expect(await gpu.getThrottleReasons({})).toEqual(none);
+  });
+
+  test("is the clocks that are set for as long as they are locked below the highest", async () => {
+    const { gpu } = await oneGpu("1xh100", steady(0.5));
+    await gpu.setGpuLockedClocks({ min_clock_mhz: 300, max_clock_mhz: 1400 });
+    expect(await gpu.getThrottleReasons({})).toEqual({ ...none, applications_clocks_setting: true });
+    await gpu.setGpuLockedClocks({ min_clock_mhz: 300, max_clock_mhz: 1980 });
+    expect(await gpu.getThrottleReasons({})).toEqual(none);
+  });
+
+  test("comes and goes with the load", async () => {
+    const load: Load = [
+      { share: 1, lasts_ms: 700 },
+      { share: 0.5, lasts_ms: 200 },
+      { share: 0, lasts_ms: 100 },
+    ];
+    const { gpu, advance } = await oneGpu("1xh100", load);
+    const seen: unknown[] = [];
+    for (const ms of [0, 699, 1, 199, 1, 99, 1]) {
+      advance(ms);
+      seen.push(await gpu.getThrottleReasons({}));
+    }
+    const [capped, idle] = [
+      { ...none, sw_power_cap: true },
+      { ...none, gpu_idle: true },
+    ];
+    expect(seen).toEqual([capped, capped, none, none, idle, idle, capped]);
+    expect(shareAt(load, 1000 * 1000 + 950)).toBe(0);
   });
 });
 
@@ -207,7 +331,7 @@ describe("power", () => {
     await gpu.setMemLockedClocks({ min_clock_mhz: 405, max_clock_mhz: 5001 });
     advance(settled_ms);
     expect(await power_w()).toBeLessThan(unlocked_w - 10);
-    await gpu.resetLockedClocks({});
+    await gpu.resetMemLockedClocks({});
     advance(settled_ms);
     expect(await power_w()).toBeCloseTo(unlocked_w, 2);
   });
@@ -253,8 +377,10 @@ type Bench = Awaited<ReturnType<typeof oneGpu>>;
 async function take({ gpu, advance }: Bench, step: Step): Promise<void> {
   if (step.do === "advance") advance(step.ms);
   else if (step.do === "limit") await gpu.setPowerLimit({ power_limit_mw: step.mw });
-  else if (step.do === "reset") await gpu.resetLockedClocks({});
-  else {
+  else if (step.do === "reset") {
+    await gpu.resetGpuLockedClocks({});
+    await gpu.resetMemLockedClocks({});
+  } else {
     const range = { min_clock_mhz: step.low, max_clock_mhz: step.high };
     await (step.do === "gpu" ? gpu.setGpuLockedClocks(range) : gpu.setMemLockedClocks(range));
   }

@@ -3,7 +3,8 @@
 // The environment is read once, when the library is loaded: getenv from many threads beside a setenv is a data race.
 //
 //   NVML_STUB_GPUS=n            how many GPUs there are (2)
-//   NVML_STUB_STATE=path        settings live in this file, so that several processes see the same GPUs
+//   NVML_STUB_STATE=path        settings live in this file, as a driver's outlive whoever set them: several processes see the
+//                               same GPUs, also after each other (gpus.ts reads it)
 //   NVML_STUB_LOG=path          one line per call: "<symbol> <gpu or -> <arguments> -> <code>"; a call that starts to
 //                               hang also writes "<symbol> <gpu or -> hangs" at once
 //   NVML_STUB_ENERGY=fixed      energy counters stand still
@@ -20,7 +21,8 @@
 //   code:N    the call returns N; with 0 it succeeds
 //   delay:MS  it takes this long (fractions allowed)
 //   hang      it blocks until no "hang" for it is left in the file; its other actions then apply
-//   value:N   what a reading says (power, energy, count, persistence mode, limits ...)
+//   hold      it takes effect, which its line in the log tells, and then blocks until no "hold" for it is left in the file
+//   value:N   what a reading says (power, energy, count, persistence mode, limits, bits ...), or how long a list is
 //   type:N    the value type of a field record
 // A field of nvmlDeviceGetFieldValues is addressed as "field<id>.<scope>", for example "field186.0@1=code:3".
 // "order@0=value:1" has the driver count GPU 1 at index 0; "order@0=value:5" replaces GPU 0 by one never seen. In rules and in
@@ -73,6 +75,7 @@ enum {
   FIELD_POWER_INSTANT = 186,
   SCOPE_GPU = 0,
   ARCHITECTURE_HOPPER = 9,
+  REASON_APPLICATIONS_CLOCKS_SETTING = 2,
 };
 
 typedef int nvmlReturn;
@@ -122,12 +125,15 @@ typedef struct {
 _Static_assert(sizeof(nvmlFieldValue) == 40, "a field record has 40 bytes");
 _Static_assert(sizeof(nvmlPciInfo) == 68, "a PCI record has 68 bytes");
 
-// What a GPU remembers; it may be shared between processes, hence only lock-free numbers. A clock of 0 is unlocked.
+// A range of clocks: the lowest in the lower half, the highest in the upper one. 0 is unlocked.
+typedef _Atomic uint64_t clocks;
+
+// What a GPU remembers; it may be shared between processes, hence only lock-free numbers. gpus.ts knows this layout.
 struct gpu {
   _Atomic uint32_t power_limit_mw;
   _Atomic uint32_t persistence;
-  _Atomic uint32_t gpu_clock_max_mhz;
-  _Atomic uint32_t memory_clock_max_mhz;
+  clocks gpu_clocks;
+  clocks memory_clocks;
 };
 
 struct state {
@@ -148,7 +154,7 @@ struct handle {
 };
 
 struct fault {
-  bool has_code, has_value, has_type, hang;
+  bool has_code, has_value, has_type, hang, hold;
   nvmlReturn code;
   double delay_ms;
   unsigned long long value;
@@ -259,6 +265,7 @@ __attribute__((constructor)) static void load(void) {
 
 static void add_action(struct fault *fault, const char *action) {
   if (strcmp(action, "hang") == 0) fault->hang = true;
+  else if (strcmp(action, "hold") == 0) fault->hold = true;
   else if (strncmp(action, "code:", 5) == 0) fault->has_code = true, fault->code = atoi(action + 5);
   else if (strncmp(action, "delay:", 6) == 0) fault->delay_ms = atof(action + 6);
   else if (strncmp(action, "value:", 6) == 0) fault->has_value = true, fault->value = strtoull(action + 6, NULL, 10);
@@ -335,13 +342,16 @@ __attribute__((format(printf, 3, 4))) static void write_log(const struct call *c
   if (write(config.log_fd, line, (size_t)bytes) != bytes) perror("nvml stub: log");
 }
 
+// Without a file nothing can end it, and who looks takes others' time.
+static void wait_for_rules(void) { wait_ms(config.faults_file ? 1 : 60000); }
+
 static void suffer(struct call *call) {
   if (!config.faults && !config.faults_file) return;
   call->fault = find_fault(call->symbol, call->gpu);
   if (call->fault.delay_ms > 0) delay(call->fault.delay_ms);
   if (!call->fault.hang) return;
   write_log(call, NULL, "hangs");
-  do wait_ms(config.faults_file ? 1 : 60000);  // without a file nothing can end it, and who looks takes others' time
+  do wait_for_rules();
   while (find_fault(call->symbol, call->gpu).hang);
 }
 
@@ -417,13 +427,18 @@ static void need_clocks(struct call *call, unsigned int min_mhz, unsigned int ma
 #define END(call, ...) (write_log(&(call), &(call).code, __VA_ARGS__), end_call(call))
 
 static nvmlReturn end_call(struct call call) {
+  while (call.fault.hold && find_fault(call.symbol, call.gpu).hold) wait_for_rules();
   if (config.locked) pthread_mutex_unlock(&library_lock);
   return call.code;
 }
 
+static void tell(struct call *call, unsigned int *out, unsigned int usual) {
+  refuse_if(call, !out, INVALID_ARGUMENT);
+  if (call->code == SUCCESS) *out = call->fault.has_value ? (unsigned int)call->fault.value : usual;
+}
+
 static nvmlReturn answer(struct call call, unsigned int *out, unsigned int usual) {
-  refuse_if(&call, !out, INVALID_ARGUMENT);
-  if (call.code == SUCCESS) *out = call.fault.has_value ? (unsigned int)call.fault.value : usual;
+  tell(&call, out, usual);
   return END(call, "%s", "");
 }
 
@@ -591,14 +606,16 @@ nvmlReturn nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice device, unsig
 
 // ---- Clocks --------------------------------------------------------------------------------------------------------
 
-static nvmlReturn lock_clocks(struct call call, _Atomic uint32_t *locked, unsigned int min_mhz, unsigned int max_mhz) {
+static unsigned int top_of(const clocks *locked) { return (unsigned int)(*locked >> 32); }
+
+static nvmlReturn lock_clocks(struct call call, clocks *locked, unsigned int min_mhz, unsigned int max_mhz) {
   need_root(&call);
   need_clocks(&call, min_mhz, max_mhz);
-  if (call.code == SUCCESS) *locked = max_mhz;
+  if (call.code == SUCCESS) *locked = (uint64_t)max_mhz << 32 | min_mhz;
   return END(call, "%u %u", min_mhz, max_mhz);
 }
 
-static nvmlReturn unlock_clocks(struct call call, _Atomic uint32_t *locked) {
+static nvmlReturn unlock_clocks(struct call call, clocks *locked) {
   need_root(&call);
   if (call.code == SUCCESS) *locked = 0;
   return END(call, "%s", "");
@@ -606,37 +623,40 @@ static nvmlReturn unlock_clocks(struct call call, _Atomic uint32_t *locked) {
 
 nvmlReturn nvmlDeviceSetGpuLockedClocks(nvmlDevice device, unsigned int min_mhz, unsigned int max_mhz) {
   struct call call = begin_gpu(__func__, device);
-  return lock_clocks(call, &gpu(&call)->gpu_clock_max_mhz, min_mhz, max_mhz);
+  return lock_clocks(call, &gpu(&call)->gpu_clocks, min_mhz, max_mhz);
 }
 
 nvmlReturn nvmlDeviceResetGpuLockedClocks(nvmlDevice device) {
   struct call call = begin_gpu(__func__, device);
-  return unlock_clocks(call, &gpu(&call)->gpu_clock_max_mhz);
+  return unlock_clocks(call, &gpu(&call)->gpu_clocks);
 }
 
 nvmlReturn nvmlDeviceSetMemoryLockedClocks(nvmlDevice device, unsigned int min_mhz, unsigned int max_mhz) {
   struct call call = begin_gpu(__func__, device);
-  return lock_clocks(call, &gpu(&call)->memory_clock_max_mhz, min_mhz, max_mhz);
+  return lock_clocks(call, &gpu(&call)->memory_clocks, min_mhz, max_mhz);
 }
 
 nvmlReturn nvmlDeviceResetMemoryLockedClocks(nvmlDevice device) {
   struct call call = begin_gpu(__func__, device);
-  return unlock_clocks(call, &gpu(&call)->memory_clock_max_mhz);
+  return unlock_clocks(call, &gpu(&call)->memory_clocks);
 }
 
-static nvmlReturn answer_list(struct call call, unsigned int *count, unsigned int *clocks_mhz, unsigned int length,
-                              unsigned int first_mhz, unsigned int step_mhz) {
-  refuse_if(&call, !count || (*count > 0 && !clocks_mhz), INVALID_ARGUMENT);
-  if (call.code == SUCCESS) {
-    if (*count < length) call.code = INSUFFICIENT_SIZE;
-    else for (unsigned int i = 0; i < length; i++) clocks_mhz[i] = first_mhz - i * step_mhz;
-    *count = length;
-  }
-  return END(call, "%s", "");
+// A list of a length that a rule asks for goes down by 1 MHz.
+static void tell_list(struct call *call, unsigned int *count, unsigned int *clocks_mhz, unsigned int length,
+                      unsigned int first_mhz, unsigned int step_mhz) {
+  refuse_if(call, !count || (*count > 0 && !clocks_mhz), INVALID_ARGUMENT);
+  if (call->code != SUCCESS) return;
+  if (call->fault.has_value) length = (unsigned int)call->fault.value, step_mhz = 1;
+  if (*count < length) call->code = INSUFFICIENT_SIZE;
+  else for (unsigned int i = 0; i < length; i++) clocks_mhz[i] = first_mhz - i * step_mhz;
+  *count = length;
 }
 
 nvmlReturn nvmlDeviceGetSupportedMemoryClocks(nvmlDevice device, unsigned int *count, unsigned int *clocks_mhz) {
-  return answer_list(begin_gpu(__func__, device), count, clocks_mhz, 1, MEMORY_CLOCK_MHZ, 0);
+  struct call call = begin_gpu(__func__, device);
+  unsigned int room = count ? *count : 0;
+  tell_list(&call, count, clocks_mhz, 1, MEMORY_CLOCK_MHZ, 0);
+  return END(call, "%u", room);
 }
 
 nvmlReturn nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice device, unsigned int memory_clock_mhz, unsigned int *count,
@@ -644,7 +664,9 @@ nvmlReturn nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice device, unsigned int 
   struct call call = begin_gpu(__func__, device);
   refuse_if(&call, memory_clock_mhz != MEMORY_CLOCK_MHZ, NOT_FOUND);
   unsigned int length = (MAX_CLOCK_MHZ - MIN_CLOCK_MHZ) / CLOCK_STEP_MHZ + 1;
-  return answer_list(call, count, clocks_mhz, length, MAX_CLOCK_MHZ, CLOCK_STEP_MHZ);
+  unsigned int room = count ? *count : 0;
+  tell_list(&call, count, clocks_mhz, length, MAX_CLOCK_MHZ, CLOCK_STEP_MHZ);
+  return END(call, "%u %u", memory_clock_mhz, room);
 }
 
 // Clock types: graphics, SM, memory, video.
@@ -653,9 +675,21 @@ static unsigned int top_clock_mhz(unsigned int type) { return type == 2 ? MEMORY
 nvmlReturn nvmlDeviceGetClockInfo(nvmlDevice device, unsigned int type, unsigned int *clock_mhz) {
   struct call call = begin_gpu(__func__, device);
   refuse_if(&call, type > 3, INVALID_ARGUMENT);
-  unsigned int locked = type == 2 ? gpu(&call)->memory_clock_max_mhz : gpu(&call)->gpu_clock_max_mhz;
+  unsigned int locked = top_of(type == 2 ? &gpu(&call)->memory_clocks : &gpu(&call)->gpu_clocks);
   unsigned int top = top_clock_mhz(type);
-  return answer(call, clock_mhz, locked > 0 && locked < top ? locked : top);
+  tell(&call, clock_mhz, locked > 0 && locked < top ? locked : top);
+  return END(call, "%u", type);
+}
+
+nvmlReturn nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice device, unsigned long long *reasons) {
+  struct call call = begin_gpu(__func__, device);
+  refuse_if(&call, !reasons, INVALID_ARGUMENT);
+  if (call.code == SUCCESS) {
+    unsigned int locked = top_of(&gpu(&call)->gpu_clocks);
+    unsigned long long usual = locked > 0 && locked < MAX_CLOCK_MHZ ? REASON_APPLICATIONS_CLOCKS_SETTING : 0;
+    *reasons = call.fault.has_value ? call.fault.value : usual;
+  }
+  return END(call, "%s", "");
 }
 
 nvmlReturn nvmlDeviceGetMaxClockInfo(nvmlDevice device, unsigned int type, unsigned int *clock_mhz) {

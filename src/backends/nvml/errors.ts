@@ -79,6 +79,11 @@ export function nativeError(error: unknown): unknown {
   return error;
 }
 
+/** Whether the driver would have told more than there was room for. */
+export function isTooSmall(error: unknown): boolean {
+  return error instanceof ZeusdError && error.cause instanceof NvmlAnswer && error.cause.code === 7;
+}
+
 /** Whether only a new process can go on. */
 export function isMismatch(error: unknown): boolean {
   return error instanceof ZeusdError && error.code === "driver_mismatch";

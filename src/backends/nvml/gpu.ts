@@ -1,8 +1,10 @@
 // A GPU that NVML drives: who it is, and one function for each operation.
 import type { Gpu, GpuFacts } from "../../contract/gpu.ts";
+import { getClocks, getSupportedClocks } from "./clocks.ts";
 import { isMismatch, unknownValueError } from "./errors.ts";
 import { nvmlUntil, type Handle, type Nvml } from "./library.ts";
 import { createPowerReader } from "./power.ts";
+import { getThrottleReasons } from "./throttle-reasons.ts";
 
 /** A GPU that has a handle. It has no id yet: that may depend on what it tells about itself. */
 export interface OpenGpu {
@@ -48,7 +50,6 @@ function callsOf(nvml: Nvml, handle: Handle): GpuCalls {
     setMemLockedClocks: ({ min_clock_mhz, max_clock_mhz }) =>
       nvml.run("nvmlDeviceSetMemoryLockedClocks", handle, min_clock_mhz, max_clock_mhz),
     resetMemLockedClocks: () => nvml.run("nvmlDeviceResetMemoryLockedClocks", handle),
-    resetLockedClocks: () => resetLockedClocks(nvml, handle),
     getCumulativeEnergy: async () => ({
       energy_mj: await nvml.number("nvmlDeviceGetTotalEnergyConsumption", handle),
     }),
@@ -58,17 +59,14 @@ function callsOf(nvml: Nvml, handle: Handle): GpuCalls {
       power_limit_mw: await nvml.number("nvmlDeviceGetEnforcedPowerLimit", handle),
     }),
     getPowerLimitConstraints: () => getPowerLimitConstraints(nvml, handle),
+    getDefaultPowerLimit: async () => ({
+      power_limit_mw: await nvml.number("nvmlDeviceGetPowerManagementDefaultLimit", handle),
+    }),
     getPersistenceMode: () => getPersistenceMode(nvml, handle),
+    getClocks: () => getClocks(nvml, handle),
+    getSupportedClocks: () => getSupportedClocks(nvml, handle),
+    getThrottleReasons: () => getThrottleReasons(nvml, handle),
   };
-}
-
-/** Both are tried even when the first fails, whose error is then the one that is told. */
-async function resetLockedClocks(nvml: Nvml, handle: Handle): Promise<void> {
-  const [gpu] = await Promise.allSettled([nvml.run("nvmlDeviceResetGpuLockedClocks", handle)]);
-  await nvml.run("nvmlDeviceResetMemoryLockedClocks", handle).catch((error: unknown) => {
-    throw gpu.status === "rejected" ? gpu.reason : error;
-  });
-  if (gpu.status === "rejected") throw gpu.reason;
 }
 
 async function getPowerLimitConstraints(nvml: Nvml, handle: Handle) {

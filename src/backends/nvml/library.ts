@@ -4,8 +4,11 @@ import type { Argument } from "../../native/load.ts";
 import {
   bytesOf,
   createFieldValue,
+  createList,
   createPciInfo,
   fieldValueOf,
+  listOf,
+  listRoom,
   loadNvml,
   pciInfoOf,
   textBytes,
@@ -13,7 +16,7 @@ import {
   type NvmlLibrary,
   type NvmlSymbol,
 } from "../../native/nvml.ts";
-import { codeError, nativeError, unknownValueError, valueTypeError } from "./errors.ts";
+import { codeError, isTooSmall, nativeError, unknownValueError, valueTypeError } from "./errors.ts";
 
 /** NVML's pointer to a device. */
 export type Handle = bigint;
@@ -24,6 +27,10 @@ export interface Nvml {
   numbers(count: number, symbol: NvmlSymbol, ...args: readonly Argument[]): Promise<readonly number[]>;
   /** The same for one number. */
   number(symbol: NvmlSymbol, ...args: readonly Argument[]): Promise<number>;
+  /** The same for a number of 64 bits that each mean something: the lower 32 of them. */
+  bits(symbol: NvmlSymbol, ...args: readonly Argument[]): Promise<number>;
+  /** The same for a list, whose last two parameters are pointers to its length and to its numbers. */
+  list(symbol: NvmlSymbol, ...args: readonly Argument[]): Promise<readonly number[]>;
   text(symbol: NvmlSymbol, handle: Handle): Promise<string>;
   handle(index: number): Promise<Handle>;
   handleOf(uuid: string): Promise<Handle>;
@@ -116,6 +123,25 @@ function createNvml(run: Run): Nvml {
     async number(symbol, ...args) {
       const [value] = await numbers(1, symbol, ...args);
       return Number(value);
+    },
+    async bits(symbol, ...args) {
+      const slot: Slot = [0];
+      await run(symbol, ...args, slot);
+      // As a number the lower bits would be lost where high ones are set.
+      return Number(BigInt.asUintN(32, BigInt(slot[0] ?? 0)));
+    },
+    async list(symbol, ...args) {
+      const count: Slot = [listRoom];
+      const read = async (): Promise<readonly number[]> => {
+        const list = createList(Number(count[0]));
+        await run(symbol, ...args, count, list);
+        return listOf(list, Number(count[0]));
+      };
+      return read().catch((error: unknown) => {
+        if (!isTooSmall(error)) throw error;
+        // The count tells by now how much room it takes.
+        return read();
+      });
     },
     async text(symbol, handle) {
       const bytes = Buffer.alloc(textBytes);

@@ -1,4 +1,5 @@
 // The cards that can be simulated, with the limits and clocks that nvidia-smi shows for the real ones.
+import type { Calls } from "../../contract/gpu.ts";
 import type { gpuOperations } from "../../contract/operations.ts";
 
 export interface Card {
@@ -11,7 +12,7 @@ export interface Card {
   /** Highest first. A card with one memory clock is not slowed down by locking it. */
   readonly memory_clocks_mhz: readonly number[];
   /** The calls that the driver refuses as not supported on this card. */
-  readonly lacks?: readonly (keyof typeof gpuOperations)[];
+  readonly lacks?: readonly (keyof Calls<typeof gpuOperations>)[];
 }
 
 // The driver locks memory clocks from Ampere on, and GPU clocks and counts energy from Volta on.

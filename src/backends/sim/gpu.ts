@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { Calls, Gpu } from "../../contract/gpu.ts";
 import type { gpuOperations } from "../../contract/operations.ts";
 import type { Card } from "./catalogue.ts";
+import { clocksNow, gpuClocks, throttleReasons } from "./clocks.ts";
 import type { Load } from "./load.ts";
 import { createMeter } from "./meter.ts";
 import { refuseInvalid, refusing } from "./refusals.ts";
@@ -22,22 +23,18 @@ type GpuCalls = Required<Calls<typeof gpuOperations>>;
 
 export function simulatedGpu({ machine, id, card, now, load }: SimulatedGpu): Gpu {
   const lacks = card.lacks ?? [];
-  const calls = { ...driverCalls(card, now, load), ...refusing(lacks) };
   return {
     id,
     name: `${card.product} (simulated)`,
     uuid: uuidOf(`${machine}/${id}`),
     pci_address: `0000:${(0x18 + 0x0c * id).toString(16)}:00.0`,
     cumulative_energy_available: !lacks.includes("getCumulativeEnergy"),
-    ...calls,
-    resetLockedClocks: async () => {
-      const outcomes = await Promise.allSettled([calls.resetGpuLockedClocks({}), calls.resetMemLockedClocks({})]);
-      for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
-    },
+    ...driverCalls(card, now, load),
+    ...refusing(lacks),
   };
 }
 
-function driverCalls(card: Card, now: () => number, load: Load): Omit<GpuCalls, "resetLockedClocks"> {
+function driverCalls(card: Card, now: () => number, load: Load): GpuCalls {
   const normal = defaults(card);
   const { min, max } = card.power_limit_w;
   const settings: Settings = { ...normal };
@@ -55,6 +52,7 @@ function driverCalls(card: Card, now: () => number, load: Load): Omit<GpuCalls, 
     },
     getPowerLimit: async () => ({ power_limit_mw: settings.power_limit_mw }),
     getEnforcedPowerLimit: async () => ({ power_limit_mw: settings.power_limit_mw }),
+    getDefaultPowerLimit: async () => ({ power_limit_mw: normal.power_limit_mw }),
     getPowerLimitConstraints: async () => ({ min_power_limit_mw: min * 1000, max_power_limit_mw: max * 1000 }),
     setGpuLockedClocks: async ({ min_clock_mhz, max_clock_mhz }) => {
       refuseInvalid(min_clock_mhz > max_clock_mhz || max_clock_mhz === 0);
@@ -67,6 +65,9 @@ function driverCalls(card: Card, now: () => number, load: Load): Omit<GpuCalls, 
       change({ memory_clock_mhz: memoryClock(card, max_clock_mhz) });
     },
     resetMemLockedClocks: async () => change({ memory_clock_mhz: normal.memory_clock_mhz }),
+    getClocks: async () => clocksNow(card, settings, meter.share()),
+    getSupportedClocks: async () => ({ memory_clocks_mhz: card.memory_clocks_mhz, gpu_clocks_mhz: gpuClocks(card) }),
+    getThrottleReasons: async () => throttleReasons(card, settings, meter.share()),
     getCumulativeEnergy: async () => ({ energy_mj: Math.floor(meter.read().energy_j * 1000) }),
     getPower: async () => ({ power_mw: Math.floor(meter.read().power_w * 1000) }),
   };

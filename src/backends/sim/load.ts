@@ -8,6 +8,16 @@ interface Phase {
 }
 export type Load = readonly Phase[];
 
+/** How much of the device is at work after so many ms. */
+export function shareAt(load: Load, after_ms: number): number {
+  let left_ms = after_ms % load.reduce((sum, { lasts_ms }) => sum + lasts_ms, 0);
+  for (const { share, lasts_ms } of load) {
+    if (left_ms < lasts_ms) return share;
+    left_ms -= lasts_ms;
+  }
+  return load.at(-1)?.share ?? 0;
+}
+
 /** The same load for ever: 0 is idle, 1 is all that the device can do. */
 export function steady(share: number): Load {
   return [{ share, lasts_ms: 1000 }];

@@ -1,5 +1,5 @@
 // A simulated device's power meter: it remembers where the curve stood when its target last changed.
-import type { Load } from "./load.ts";
+import { shareAt, type Load } from "./load.ts";
 import { follow, type Point, type Stretch } from "./power-curve.ts";
 
 /** Watts that the device would settle at, for a share of 0 to 1 at work. */
@@ -8,6 +8,8 @@ export type Target = (share: number) => number;
 export interface Meter {
   /** Power now, and energy since the meter was made. */
   read(): { readonly power_w: number; readonly energy_j: number };
+  /** How much of the device is at work now, 0 to 1. */
+  share(): number;
   /** From now on power approaches another target. */
   retarget(target: Target): void;
 }
@@ -20,6 +22,7 @@ export function createMeter(now: () => number, load: Load, target: Target): Mete
   const here = (): Point => follow(point, cycle, (now() - start_ms) / 1000);
   return {
     read: here,
+    share: () => shareAt(load, now() - start_ms),
     retarget(next) {
       point = here();
       cycle = cycleOf(load, next);

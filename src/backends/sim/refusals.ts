@@ -9,7 +9,7 @@ export function refuseInvalid(wrong: boolean): void {
 }
 
 /** These calls, as refused by a driver that knows them on a card that does not: NVML's return code 3. */
-export function refusing(names: readonly (keyof typeof gpuOperations)[]): Partial<Calls<typeof gpuOperations>> {
+export function refusing(names: readonly (keyof Calls<typeof gpuOperations>)[]): Calls<typeof gpuOperations> {
   return Object.fromEntries(names.map((name) => [name, refuseUnsupported]));
 }
 

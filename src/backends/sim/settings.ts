@@ -34,10 +34,16 @@ const clockExponent = 2.4;
 
 /** Never above the limit. Keeps the settings as they are now: a later change needs another target. */
 export function powerTarget(card: Card, settings: Readonly<Settings>): Target {
-  const { idle_w, power_limit_w } = card;
   const limit_w = settings.power_limit_mw / 1000;
+  const demand = powerDemand(card, settings);
+  return (share) => Math.min(limit_w, demand(share));
+}
+
+/** What a card would draw at these clocks if there were no limit. */
+export function powerDemand(card: Card, settings: Readonly<Settings>): Target {
+  const { idle_w, power_limit_w } = card;
   const gpu = (settings.gpu_clock_mhz / card.gpu_clock_mhz.max) ** clockExponent;
   const memory = settings.memory_clock_mhz / memoryClock(card, Infinity);
   const busy_w = (power_limit_w.default * appetite - idle_w) * (memoryPart * memory + (1 - memoryPart) * gpu);
-  return (share) => Math.min(limit_w, idle_w + share * busy_w);
+  return (share) => idle_w + share * busy_w;
 }
