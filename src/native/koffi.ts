@@ -14,14 +14,19 @@ export function openLibrary(name: string | null): LibraryHandle {
   return koffi.load(name);
 }
 
+export interface Watch {
+  /** Nothing is called back from now on, and the descriptor may be closed, which it may not be before. */
+  close(): void;
+}
+
 /**
- * Calls back from the event loop whenever a descriptor can be read, for as long as somebody holds on to the result. Does not
- * keep the process alive.
+ * Calls back from the event loop whenever a descriptor can be read, until it is closed, or nobody holds on to the result any
+ * more. Does not keep the process alive. A descriptor has one watch at most.
  */
-export function watchReadable(descriptor: number, readable: () => void): object {
+export function watchReadable(descriptor: number, readable: () => void): Watch {
   const watch = koffi.node.poll(descriptor, { readable: true }, readable);
   watch.unref();
-  return watch;
+  return { close: () => watch.close() };
 }
 
 /** What the last call of a C function left in errno. To be read before any other call. */

@@ -1,6 +1,8 @@
 // Who is at the other end of a Unix socket, and whether that process is still there.
 import { closeSync } from "node:fs";
-import { type PidfdCalls, bindPidfdCalls, effectiveIdsOf, programOf } from "./pidfd.ts";
+import { type HeldProcess, holdProcess } from "./held-process.ts";
+import { type PidfdCalls, bindPidfdCalls } from "./pidfd.ts";
+import { type ProcessId, effectiveIdsOf, lineageOf, programOf } from "./proc.ts";
 import { type Credentials, bindSocketOptions } from "./socket-options.ts";
 
 /** The process that connected, as it was when it did. */
@@ -18,6 +20,16 @@ export interface Peer {
    * cannot be said for sure. Read once, the first time.
    */
   program(): string | undefined;
+  /**
+   * The process and those that it descends from, nearest first, down to pid 1 or as far as can be said for sure. Empty if
+   * nothing can. Read once, the first time.
+   */
+  lineage(): readonly ProcessId[];
+  /**
+   * A handle of its own, which the end of the connection does not close; whoever gets it has to. Undefined if there is no
+   * handle, or its process is not known.
+   */
+  hold(): HeldProcess | undefined;
   /** Closes the handle. */
   close(): void;
 }
@@ -67,19 +79,24 @@ function openByPid(pidfds: PidfdCalls, descriptor: number, { pid, uid, gid }: Cr
 }
 
 function createPeer(
-  { alive }: PidfdCalls,
+  { alive, duplicate }: PidfdCalls,
   { pid, uid, gid }: Credentials,
   groups: ReadonlySet<number>,
   handle: number | undefined,
 ): Peer {
   let open = handle;
   let named: { readonly program: string | undefined } | undefined;
+  let descent: readonly ProcessId[] | undefined;
 
   const isAlive = (): boolean | undefined => (open === undefined ? undefined : alive(open));
-  const readProgram = (): string | undefined => {
-    const program = programOf(pid);
+  const readOf = <Found>(look: (pid: number) => Found): Found | undefined => {
+    const found = open === undefined ? undefined : look(pid);
     // Only a process that is there afterwards is the one that was read, and not the next one of the same number.
-    return isAlive() === true ? program : undefined;
+    return isAlive() === true ? found : undefined;
+  };
+  const lineage = (): readonly ProcessId[] => {
+    descent ??= readOf(lineageOf) ?? [];
+    return descent;
   };
 
   return {
@@ -89,8 +106,15 @@ function createPeer(
     ...(pid === 0 ? {} : { pid }),
     alive: isAlive,
     program() {
-      named ??= { program: open === undefined ? undefined : readProgram() };
+      named ??= { program: readOf(programOf) };
       return named.program;
+    },
+    lineage,
+    hold() {
+      const [itself] = lineage();
+      if (open === undefined || itself === undefined) return undefined;
+      const own = duplicate(open);
+      return own === undefined ? undefined : holdProcess(own, itself);
     },
     close() {
       // Its number soon belongs to another descriptor: it must not be closed or polled again.

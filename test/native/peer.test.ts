@@ -1,22 +1,14 @@
 // Who connected to a Unix socket: real sockets, and clients that are processes of other users, groups and pid namespaces.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import {
-  chmodSync,
-  closeSync,
-  fstatSync,
-  openSync,
-  readFileSync,
-  readdirSync,
-  readlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, closeSync, fstatSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { type Server, type Socket, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { type Peer, createPeerReader } from "../../src/native/peer.ts";
 import { createFolder } from "../folder.ts";
+import { lineageNow, pidfdsOfThisProcess, startedOf } from "./processes.ts";
 
 interface Identity {
   readonly uid: number;
@@ -63,6 +55,7 @@ const clientScript = `
   process.stdin.on("end", () => process.exit());
   require("node:readline").createInterface({ input: process.stdin }).on("line", (order) => {
     if (order === "hang up") socket.destroy();
+    else if (order.startsWith('"')) fs.writeFileSync("/proc/self/comm", JSON.parse(order));
     else fs.writeFileSync("/proc/self/comm", order);
     console.log("done");
   });
@@ -81,7 +74,9 @@ interface Client {
   readonly pid: number;
   /** The listener's end. */
   readonly descriptor: number;
-  /** "hang up", or a name to call itself. */
+  /** When the process that the test started has ended: the client itself, or its wrapper. */
+  readonly ended: Promise<unknown>;
+  /** "hang up", or a name to call itself, as it is or as JSON. */
   obey(order: string): Promise<void>;
   /** Ends it, and waits until it is gone. */
   end(): Promise<void>;
@@ -133,6 +128,7 @@ async function startClient(options: ClientOptions = {}): Promise<Client> {
   return {
     pid,
     descriptor,
+    ended,
     async obey(order) {
       child.stdin.write(`${order}\n`);
       await once(lines, "line");
@@ -142,16 +138,6 @@ async function startClient(options: ClientOptions = {}): Promise<Client> {
       await ended;
     },
   };
-}
-
-function pidfdsOfThisProcess(): readonly string[] {
-  return readdirSync("/proc/self/fd").filter((name) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${name}`).includes("pidfd");
-    } catch {
-      return false;
-    }
-  });
 }
 
 /** Starts a process of another user that has a given pid, where that can be had. */
@@ -264,6 +250,85 @@ describe.each([
     expect(read(client.descriptor).program()).toBe("after");
     await client.end();
     expect(peer.program()).toBe("before");
+  });
+
+  it("tells what a client descends from, down to the first process", async () => {
+    const client = await startClient({ identity: trainer, wrapper: ["sh", "-c", '"$0" "$@"; exit 0'] });
+    const peer = read(client.descriptor);
+    const lineage = peer.lineage();
+    expect(lineage.map(({ pid }) => pid)).toEqual(lineageNow(client.pid));
+    expect(lineage[0]).toEqual({ pid: client.pid, started: startedOf(client.pid) });
+    expect(lineage[2]).toEqual({ pid: process.pid, started: startedOf(process.pid) });
+    expect(lineage.map(({ started }) => started)).toEqual(
+      lineage.map(({ started }) => started).toSorted((one, next) => next - one),
+    );
+  });
+
+  it("tells of a client whose parent has ended what has adopted it", async () => {
+    const wrapper = ["sh", "-c", 'exec 3<&0; "$0" "$@" <&3 3<&- & exit 0'];
+    const client = await startClient({ identity: trainer, wrapper });
+    onTestFinished(() => void process.kill(client.pid, "SIGKILL"));
+    await client.ended;
+    const peer = read(client.descriptor);
+    const pids = peer.lineage().map(({ pid }) => pid);
+    expect(pids).toEqual(lineageNow(client.pid));
+    expect(pids).not.toContain(process.pid);
+  });
+
+  it.each(["a) b (c\n1 2 3", ") S 1 1 1", "((\n))", " "])(
+    "is not misled about its lineage by a client that calls itself %j",
+    async (comm) => {
+      const client = await startClient({ identity: own });
+      const before = startedOf(client.pid);
+      await client.obey(JSON.stringify(comm));
+      expect(readFileSync(`/proc/${client.pid}/comm`, "utf8")).toBe(`${comm}\n`);
+      const lineage = read(client.descriptor).lineage();
+      expect(lineage.slice(0, 2)).toEqual([
+        { pid: client.pid, started: before },
+        { pid: process.pid, started: startedOf(process.pid) },
+      ]);
+    },
+  );
+
+  it("remembers a client's lineage, and has none of one that had ended when it was first asked", async () => {
+    const client = await startClient({ identity: trainer });
+    const [asked, unasked, closed] = [read(client.descriptor), read(client.descriptor), read(client.descriptor)];
+    const lineage = asked.lineage();
+    expect(lineage.length).toBeGreaterThan(1);
+    closed.close();
+    expect([closed.lineage(), closed.hold()]).toEqual([[], undefined]);
+    await client.end();
+    expect(asked.lineage()).toBe(lineage);
+    expect([unasked.lineage(), unasked.hold()]).toEqual([[], undefined]);
+  });
+
+  it("is held on to after its connection has ended", async () => {
+    const client = await startClient({ identity: trainer });
+    const before = pidfdsOfThisProcess();
+    const peer = readPeer(client.descriptor);
+    const holds = [peer.hold(), peer.hold()];
+    peer.close();
+    expect(peer.hold()).toBeUndefined();
+    const id = { pid: client.pid, started: startedOf(client.pid) };
+    expect(holds).toMatchObject([id, id]);
+    const ends = holds.map((held) => new Promise<void>((resolve) => held?.onEnd(resolve)));
+    await client.end();
+    await Promise.all(ends);
+    for (const held of holds) held?.close();
+    expect(pidfdsOfThisProcess()).toEqual(before);
+  });
+
+  it("is held apart from its connection, either of which is closed first", async () => {
+    const client = await startClient({ identity: trainer });
+    const before = pidfdsOfThisProcess();
+    const peer = readPeer(client.descriptor);
+    const held = peer.hold();
+    held?.onEnd(() => {});
+    held?.close();
+    held?.close();
+    expect(peer.alive()).toBe(true);
+    peer.close();
+    expect(pidfdsOfThisProcess()).toEqual(before);
   });
 
   it("translates the pid of a client in a pid namespace below", async () => {
