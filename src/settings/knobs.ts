@@ -1,0 +1,59 @@
+// The settings as the table has them: which operation sets one to a value, and which one tells what it is.
+import type { Values } from "../contract/field.ts";
+import { allOperations, settings, type Row, type Setting } from "../contract/operations.ts";
+
+/** One setting that a write changes, by an operation that changes it alone. */
+export interface Part {
+  readonly setting: Setting;
+  readonly row: Row;
+}
+
+/** The operations that change one setting each, by what they set. */
+const setters = allOperations.filter((row) => row.settings?.length === 1);
+
+/** What tells a setting's value; absent for locked clocks, which no driver tells. */
+const readers: ReadonlyMap<Setting, Row> = new Map(
+  allOperations.flatMap((row) => (row.tells?.value === "set" ? [[row.tells.setting, row] as const] : [])),
+);
+
+const parts: ReadonlyMap<Row, readonly Part[]> = new Map(
+  allOperations.map((row) => [
+    row,
+    (row.settings ?? []).map((setting) => ({
+      setting,
+      row: row.by === "parts" ? setterOf(setting, row.parameters) : row,
+    })),
+  ]),
+);
+
+/** What a write consists of, in the order in which it is done. */
+export function partsOf(row: Row): readonly Part[] {
+  return parts.get(row) ?? [];
+}
+
+/** The operation that sets a setting to this value. A value without fields is what it is when nothing is set: it is reset then. */
+export function setterOf(setting: Setting, value: object): Row {
+  const names = Object.keys(value).join();
+  const row = setters.find((one) => one.settings?.[0] === setting && Object.keys(one.parameters).join() === names);
+  if (row) return row;
+  throw new RangeError(`No operation sets ${setting} to ${JSON.stringify(value)}`);
+}
+
+export function readerOf(setting: Setting): Row | undefined {
+  return readers.get(setting);
+}
+
+export function isSame(one: Values, other: Values): boolean {
+  const names = Object.keys(one);
+  return names.length === Object.keys(other).length && names.every((name) => one[name] === other[name]);
+}
+
+export function isSetting(name: unknown): name is Setting {
+  return settings.some((setting) => setting === name);
+}
+
+/** A value in words, for example `power_limit_mw=250000`; `reset` for one without fields. */
+export function describeValue(value: Values): string {
+  const words = Object.entries(value).map(([name, one]) => `${name}=${String(one)}`);
+  return words.length === 0 ? "reset" : words.join(" ");
+}

@@ -1,0 +1,322 @@
+// All leases: who has which, since when and for what, and when they end.
+import type { Clock } from "../contract/clock.ts";
+import { ZeusdError } from "../contract/errors.ts";
+import type { Events, LeaseFacts } from "../contract/events.ts";
+import type { Claimant, GpuKey, HeldProcess, Lease, LeaseBook, LeaseEnd, ProcessId } from "../contract/lease.ts";
+import type { Log } from "../contract/log.ts";
+import type { Journal } from "./journal.ts";
+import { LeaseTable, type LeaseEntry } from "./lease-table.ts";
+import { describeLease, factsOf, heldText } from "./lease-words.ts";
+import { leaseOver } from "./gpu-settings.ts";
+
+/** How many leases one user may have at a time: those asked for, and those that came with a write. */
+const mostLeases = { asked: 64, implicit: 256 } as const;
+/** The longest time to live, in s. */
+export const longestTtlS = 86_400;
+
+export interface LeasesParts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly journal: Journal;
+  readonly events: Events;
+  /** 128 random bits in hex. */
+  readonly newId: () => string;
+  /** What a GPU is called by now; undefined if it has not been seen since the start. */
+  readonly idOf: (gpu: GpuKey) => number | undefined;
+  /** The GPUs on which a lease has changed something. */
+  readonly changedBy: (lease: number) => readonly GpuKey[];
+  /** A lease has ended: what it has changed is to be put back. */
+  readonly ended: (lease: Lease) => void;
+}
+
+/** What is asked for. */
+export interface LeaseWish {
+  readonly gpus: readonly { readonly key: GpuKey; readonly name: string }[];
+  readonly exclusive: boolean;
+  readonly reason?: string | undefined;
+  readonly ttlS?: number | undefined;
+}
+
+export class Leases implements LeaseBook {
+  readonly #parts: LeasesParts;
+  readonly #table = new LeaseTable();
+  #last = 0;
+  #saidWithoutPid = false;
+
+  constructor(parts: LeasesParts) {
+    this.#parts = parts;
+  }
+
+  get isEmpty(): boolean {
+    return this.#table.isEmpty;
+  }
+
+  get all(): readonly Lease[] {
+    return [...this.#table.entries].map(({ lease }) => lease);
+  }
+
+  /** The highest number that was given away. */
+  get last(): number {
+    return this.#last;
+  }
+
+  lives({ number }: Pick<Lease, "number">): boolean {
+    return this.#table.get(number) !== undefined;
+  }
+
+  /** Those that the journal has to know of. */
+  *entered(): Iterable<Lease> {
+    for (const { lease, isEntered } of this.#table.entries) if (isEntered) yield lease;
+  }
+
+  /** Takes on the leases that a daemon before has left, as far as their holders live and their time is not up; ends the others. */
+  adopt(left: Iterable<Lease>, last: number, open: (process: ProcessId) => HeldProcess | undefined): void {
+    this.#last = Math.max(this.#last, last);
+    for (const lease of left) {
+      const process = lease.holder && open(lease.holder);
+      const entry = this.#add(lease, process);
+      entry.isEntered = true;
+      if (lease.holder && !process) this.#end(entry, "holder_ended");
+      else this.#parts.log.info(`${describeLease(lease)} goes on`);
+    }
+  }
+
+  /**
+   * Throws `held` if another's lease is in the way, `bad_request` without a time to live where nothing else would end it,
+   * `too_many_leases` and `journal_unavailable`.
+   */
+  acquire(claimant: Claimant, { gpus, exclusive, reason, ttlS }: LeaseWish): Lease {
+    for (const { key, name } of gpus) this.#requireFree(claimant, key, name, exclusive);
+    this.#requireRoom(claimant, false);
+    const { peer, sub } = claimant;
+    const process = peer?.hold();
+    if (!process && ttlS === undefined) throw endless(claimant);
+    const sinceMs = this.#parts.clock.epochMs();
+    const lease: Lease = {
+      number: this.#last + 1,
+      id: this.#parts.newId(),
+      implicit: false,
+      exclusive,
+      reason,
+      sinceMs,
+      ...lifetime(ttlS, sinceMs),
+      owner: { uid: peer?.uid, program: peer?.program(), sub },
+      holder: process && idOf(process),
+      gpus: gpus.map(({ key }) => key),
+    };
+    try {
+      this.#parts.journal.append({ record: "lease", lease });
+    } catch (error) {
+      process?.close();
+      throw error;
+    }
+    this.#add(lease, process).isEntered = true;
+    this.#tell("lease_acquired", lease);
+    return lease;
+  }
+
+  implicit(claimant: Claimant): Lease | undefined {
+    const { peer, sub } = claimant;
+    const [own] = peer?.lineage() ?? [];
+    const known = own && this.#table.newestOf(own, ({ implicit }) => implicit);
+    if (known) return known;
+    const process = own && peer?.hold();
+    if (!process) {
+      if (peer) this.#sayWithoutPid();
+      return undefined;
+    }
+    try {
+      this.#requireRoom(claimant, true);
+    } catch (error) {
+      process.close();
+      throw error;
+    }
+    const lease: Lease = {
+      number: this.#last + 1,
+      id: this.#parts.newId(),
+      implicit: true,
+      exclusive: false,
+      sinceMs: this.#parts.clock.epochMs(),
+      owner: { uid: peer?.uid, program: peer?.program(), sub },
+      holder: idOf(process),
+      gpus: [],
+    };
+    this.#add(lease, process);
+    return lease;
+  }
+
+  claim(claimant: Claimant, gpu: GpuKey, gpuName: string, leaseId?: string): Lease | undefined {
+    const lease = leaseId === undefined ? this.#nearest(claimant, gpu) : this.byId(leaseId);
+    if (lease && !lease.implicit && !lease.gpus.includes(gpu)) {
+      throw new ZeusdError("bad_request", `Lease ${lease.number} does not cover ${gpuName}; acquire one that does`);
+    }
+    if (claimant.peer?.uid === 0 || lease?.exclusive) return lease;
+    for (const entry of this.#table.entries) {
+      if (entry.lease.exclusive && entry.lease.gpus.includes(gpu) && !isOwn(entry.lease, claimant)) {
+        throw new ZeusdError(
+          "held",
+          `${gpuName} is held by ${heldText(entry.lease)}; nothing may be written until it ends`,
+        );
+      }
+    }
+    return lease;
+  }
+
+  /** The lease whose id this is. Throws `no_such_lease`. */
+  byId(id: string): Lease {
+    for (const { lease } of this.#table.entries) if (lease.id === id) return lease;
+    throw new ZeusdError("no_such_lease", "lease_id is that of no lease, or of one that has ended");
+  }
+
+  /** The lease of this number. Throws `no_such_lease`. */
+  byNumber(number: number): Lease {
+    const entry = this.#table.get(number);
+    if (entry) return entry.lease;
+    throw new ZeusdError("no_such_lease", `There is no lease ${number}, or it has ended`);
+  }
+
+  /** Lets a lease live for `ttlS` more seconds, or for as many as before. Throws `bad_request` if only its holder ends it. */
+  renew(lease: Lease, ttlS = lease.ttlS): Lease {
+    const entry = this.#table.get(lease.number);
+    if (!entry) throw leaseOver(lease);
+    if (ttlS === undefined) {
+      throw new ZeusdError("bad_request", `Lease ${lease.number} ends with its holder and has no time to renew`);
+    }
+    const renewed = { ...lease, ...lifetime(ttlS, this.#parts.clock.epochMs()) };
+    this.#parts.journal.append({ record: "lease", lease: renewed });
+    entry.lease = renewed;
+    this.#watchExpiry(entry);
+    this.#tell("lease_renewed", renewed);
+    return renewed;
+  }
+
+  end(lease: Lease, why: LeaseEnd): void {
+    const entry = this.#table.get(lease.number);
+    if (entry) this.#end(entry, why);
+  }
+
+  /** Has the journal know of a lease before the first of its layers. Throws `journal_unavailable`. */
+  enter(lease: Lease): void {
+    const entry = this.#table.get(lease.number);
+    if (!entry || entry.isEntered) return;
+    this.#parts.journal.append({ record: "lease", lease });
+    entry.isEntered = true;
+    this.#tell("lease_acquired", lease);
+  }
+
+  /** Whether a claimant may end a lease whose id it does not know: its holder, and the same user. */
+  isOwnedBy(lease: Lease, claimant: Claimant): boolean {
+    const { peer, sub } = claimant;
+    if (isOwn(lease, claimant)) return true;
+    return peer ? peer.uid === lease.owner.uid : sub !== undefined && sub === lease.owner.sub;
+  }
+
+  #add(lease: Lease, process: HeldProcess | undefined): LeaseEntry {
+    const entry: LeaseEntry = { lease, process, isEntered: false, cancelExpiry: () => {} };
+    this.#last = Math.max(this.#last, lease.number);
+    this.#table.add(entry);
+    process?.onEnd(() => this.#end(entry, "holder_ended"));
+    this.#watchExpiry(entry);
+    return entry;
+  }
+
+  #watchExpiry(entry: LeaseEntry): void {
+    entry.cancelExpiry();
+    const { expiresMs } = entry.lease;
+    if (expiresMs === undefined) return;
+    const { clock } = this.#parts;
+    const leftMs = Math.min(Math.max(0, expiresMs - clock.epochMs()), 1000 * longestTtlS);
+    entry.cancelExpiry = clock.after(leftMs, () => this.#end(entry, "expired"));
+  }
+
+  #end(entry: LeaseEntry, why: LeaseEnd): void {
+    const { lease, process, isEntered } = entry;
+    if (!this.#table.remove(entry)) return;
+    entry.cancelExpiry();
+    process?.close();
+    if (isEntered) {
+      this.#parts.journal.note({ record: "ended", lease: lease.number });
+      this.#parts.log.info(`${describeLease(lease)} has ended: ${why.replaceAll("_", " ")}`);
+    }
+    this.#parts.ended(lease);
+    if (isEntered) this.#parts.events.tell({ event: "lease_ended", ended: why, ...this.factsOf(lease) });
+  }
+
+  /** A lease as everyone may see it. */
+  factsOf(lease: Lease): LeaseFacts {
+    return factsOf({ ...lease, gpus: this.gpusOf(lease) }, this.#parts.idOf);
+  }
+
+  /** The GPUs that a lease covers; an implicit one those on which it has changed something. */
+  gpusOf({ implicit, number, gpus }: Lease): readonly GpuKey[] {
+    return implicit ? this.#parts.changedBy(number) : gpus;
+  }
+
+  #nearest({ peer }: Claimant, gpu: GpuKey): Lease | undefined {
+    if (!peer) return undefined;
+    for (const process of peer.lineage()) {
+      const newest = this.#table.newestOf(process, ({ implicit, gpus }) => !implicit && gpus.includes(gpu));
+      if (newest) return newest;
+    }
+    return undefined;
+  }
+
+  /** Leases are like locks for readers and writers: many may share a GPU, or one has it for itself. */
+  #requireFree(claimant: Claimant, gpu: GpuKey, name: string, exclusive: boolean): void {
+    if (claimant.peer?.uid === 0) return;
+    for (const { lease } of this.#table.entries) {
+      if (!(exclusive || lease.exclusive) || isOwn(lease, claimant)) continue;
+      if (this.gpusOf(lease).includes(gpu)) throw new ZeusdError("held", `${name} is held by ${heldText(lease)}`);
+    }
+  }
+
+  #requireRoom({ peer, sub }: Claimant, implicit: boolean): void {
+    const most = implicit ? mostLeases.implicit : mostLeases.asked;
+    let count = 0;
+    for (const { lease } of this.#table.entries) {
+      const { owner } = lease;
+      if (lease.implicit === implicit && owner.uid === peer?.uid && (peer || owner.sub === sub)) count += 1;
+    }
+    if (count < most) return;
+    const whose = peer ? `uid ${peer.uid}` : "this client";
+    throw new ZeusdError("too_many_leases", `${whose} has ${most} leases already; release some`, { retryAfterS: 5 });
+  }
+
+  #sayWithoutPid(): void {
+    if (this.#saidWithoutPid) return;
+    this.#saidWithoutPid = true;
+    this.#parts.log.warn(
+      "A process wrote whose end cannot be noticed (it runs in another pid namespace, or has ended): what it changes is not put back. " +
+        "Such clients can acquire leases with a time to live. This is not said again",
+    );
+  }
+
+  #tell(event: "lease_acquired" | "lease_renewed", lease: Lease): void {
+    if (event === "lease_acquired") this.#parts.log.info(`${describeLease(lease)} has begun`);
+    this.#parts.events.tell({ event, ...this.factsOf(lease) });
+  }
+}
+
+/** Whether a claimant's process is the holder of a lease, or descends from it. */
+function isOwn({ holder }: Lease, { peer }: Claimant): boolean {
+  if (!holder || !peer) return false;
+  return peer.lineage().some(({ pid, started }) => pid === holder.pid && started === holder.started);
+}
+
+function lifetime(ttlS: number | undefined, nowMs: number): Pick<Lease, "ttlS" | "expiresMs"> {
+  return ttlS === undefined ? {} : { ttlS, expiresMs: nowMs + 1000 * ttlS };
+}
+
+function idOf({ pid, started }: HeldProcess): ProcessId {
+  return { pid, started };
+}
+
+function endless({ peer }: Claimant): ZeusdError {
+  const why = peer
+    ? "the end of your process cannot be noticed (it runs in another pid namespace, or has ended)"
+    : "over TCP nobody can tell when a client has ended";
+  return new ZeusdError(
+    "bad_request",
+    `ttl_s is required, since ${why}; give 1 to ${longestTtlS} s and renew the lease in time`,
+  );
+}
