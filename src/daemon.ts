@@ -7,6 +7,7 @@ import type { Backends } from "./backends/select.ts";
 import type { Clock } from "./contract/clock.ts";
 import type { Config, TcpListener } from "./contract/config.ts";
 import { StartError, ZeusdError } from "./contract/errors.ts";
+import { Events } from "./contract/events.ts";
 import { Health } from "./contract/health.ts";
 import type { Log } from "./contract/log.ts";
 import type { Fleet } from "./devices/fleet.ts";
@@ -23,7 +24,9 @@ import { createQueryWire } from "./http/wire/query-style.ts";
 import { openJournal } from "./native/journal.ts";
 import { createNameService } from "./native/names.ts";
 import { createPeerReader } from "./native/peer.ts";
+import type { Settings } from "./settings/settings.ts";
 import { startFleet } from "./start-fleet.ts";
+import { startSettings } from "./start-settings.ts";
 
 export interface DaemonParts {
   readonly version: string;
@@ -62,7 +65,7 @@ export interface Daemon {
 /** Throws a StartError that says what was tried and what to do. */
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
   const { log, clock } = parts;
-  const { handler, fleet, broken, reload, close } = await assemble(config, parts);
+  const { handler, fleet, settings, broken, reload, close } = await assemble(config, parts);
   const { maxStreams } = config;
   // On a Unix socket each connection comes with a handle on its process.
   const filesEach = config.listener.mode === "uds" ? 2 : 1;
@@ -81,6 +84,7 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
       const cancel = clock.after(patienceMs, () => fleet.refuseAll(late));
       await http.drain();
       await fleet.idle();
+      if (config.onStop === "restore") await endLeases(fleet, settings, log);
       cancel();
     },
     finish() {
@@ -91,6 +95,17 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
     cut: () => http.cut(),
     running: () => fleet.running(),
   };
+}
+
+/** Puts back what leases have changed. What cannot be put back now is done by the next start, or by `zeusd restore`. */
+async function endLeases(fleet: Fleet, settings: Settings, log: Log): Promise<void> {
+  const ends = settings.leases.all.map((lease) => fleet.end(lease, "daemon_stopped"));
+  for (const outcomes of await Promise.all(ends)) {
+    for (const [id, outcome] of outcomes) {
+      if (outcome === "restored" || outcome === "unchanged") continue;
+      log.warn(`What leases have changed on GPU ${id} is not put back yet, which the next start does: ${outcome}`);
+    }
+  }
 }
 
 /** How connections and requests are told apart: by the process at the other end, or by the page that sent them. */
@@ -110,9 +125,11 @@ function identification(
 interface Assembly {
   readonly handler: Handler;
   readonly fleet: Fleet;
+  readonly settings: Settings;
   readonly broken: Promise<Error>;
   readonly reload: OpenAccess["reload"];
-  readonly close: OpenAccess["close"];
+  /** Writes down what is remembered, and what the audit has not written yet. */
+  close(): void;
 }
 
 /** Everything that answers a request, without a listener. */
@@ -121,14 +138,22 @@ export async function assemble(config: Config, parts: DaemonParts): Promise<Asse
   checkPrivileges(config, parts.euid);
   log.info(`Enabled API groups: ${config.enabledGroups.join(", ")}`);
   const health = new Health();
-  const { access, reload, close } = await openAccess(config, accessParts(parts, health));
+  const events = new Events(() => parts.clock.epochMs());
+  const remembered = startSettings(config, { ...parts, health, events });
+  const { settings } = remembered;
+  const { access, reload, close } = await openAccess(config, accessParts(parts, health, settings));
   let breakDown: (reason: Error) => void = nobodyListens;
   const broken = new Promise<Error>((resolve) => {
     breakDown = resolve;
   });
-  const fleet = await startFleet(config, parts, breakDown);
+  const fleet = await startFleet(config, parts, { events, settings, broken: breakDown });
   log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
-  return { handler: buildHandler(config, parts, { access, fleet, health }), fleet, broken, reload, close };
+  const handler = buildHandler(config, parts, { access, fleet, health, events, settings });
+  const closeAll = (): void => {
+    close();
+    remembered.close();
+  };
+  return { handler, fleet, settings, broken, reload, close: closeAll };
 }
 
 function nobodyListens(): void {}
@@ -150,7 +175,7 @@ function checkPrivileges(config: Config, euid: number): void {
   );
 }
 
-function accessParts({ clock, log, euid, names }: DaemonParts, health: Health): AccessParts {
+function accessParts({ clock, log, euid, names }: DaemonParts, health: Health, { leases }: Settings): AccessParts {
   return {
     clock,
     log,
@@ -158,6 +183,7 @@ function accessParts({ clock, log, euid, names }: DaemonParts, health: Health): 
     euid,
     names: names ?? createNameService(),
     openJournal,
+    leases,
   };
 }
 
@@ -165,6 +191,8 @@ interface Assembled {
   readonly access: Access;
   readonly fleet: Fleet;
   readonly health: Health;
+  readonly events: Events;
+  readonly settings: Settings;
 }
 
 function buildHandler(config: Config, { clock, log, version }: DaemonParts, assembled: Assembled): Handler {

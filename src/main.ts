@@ -1,17 +1,16 @@
 // The program: gives the command line what it starts, and turns signals into an orderly end.
 import { createRequire } from "node:module";
-import { runCommandLine } from "./cli/parse.ts";
+import { join } from "node:path";
 import { hints } from "./cli/hints.ts";
+import type { LeaseCommandParts } from "./cli/lease.ts";
+import { runCommandLine } from "./cli/parse.ts";
 import type { PolicyCommandParts } from "./cli/policy.ts";
-import { issue } from "./cli/token-options.ts";
 import { systemClock } from "./contract/clock.ts";
 import type { Config } from "./contract/config.ts";
 import type { Log } from "./contract/log.ts";
-import { startDaemon, type Daemon } from "./daemon.ts";
+import type { Daemon } from "./daemon.ts";
 import { exitNow } from "./native/libc.ts";
-import { createNameService } from "./native/names.ts";
 import { createLineWriter } from "./telemetry/line-writer.ts";
-import { createLog } from "./telemetry/log.ts";
 
 const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
 
@@ -37,16 +36,37 @@ const exitCode = await runCommandLine(process.argv.slice(2), {
   env: process.env,
   stdout,
   stderr,
+  // What each needs is loaded when it is started: a program that zeusd runs shall not wait for a daemon to be loaded.
   programs: {
     serve,
+    async restore(config, all) {
+      const { restore } = await import("./restore.ts");
+      const log = await createLog(config);
+      return restore(config, { all, clock: systemClock, log, euid: euid(), stdout });
+    },
     async issueToken(flags) {
-      const log = createLog({ level: "warn", format: "text", write: stderr });
+      const { issue } = await import("./cli/token.ts");
+      const log = await createLog({ logLevel: "warn", logFormat: "text" });
       const { token, note } = await issue(flags, systemClock, log);
       stdout(`${token}\n`);
       stderr(`${note}\n`);
     },
-    checkPolicy: async (path) => (await import("./cli/policy.ts")).checkPolicy(path, policyParts()),
-    explainPolicy: async (flags) => (await import("./cli/policy.ts")).explainPolicy(flags, policyParts()),
+    checkPolicy: async (path) => (await import("./cli/policy.ts")).checkPolicy(path, await policyParts()),
+    explainPolicy: async (flags) => (await import("./cli/policy.ts")).explainPolicy(flags, await policyParts()),
+    listLeases: async (flags) => (await import("./cli/lease.ts")).listLeases(flags, leaseParts()),
+    releaseLease: async (flags) => (await import("./cli/lease.ts")).releaseLease(flags, leaseParts()),
+    async run(flags, words) {
+      const [{ run }, { environmentAtStart, inForeground, nameOurselves, startProgram }] = await Promise.all([
+        import("./cli/run.ts"),
+        import("./cli/run-program.ts"),
+      ]);
+      nameOurselves();
+      const env = environmentAtStart();
+      const launcher = join(import.meta.dirname, "launch.js");
+      const start = (line: readonly string[]) => startProgram(launcher, line, env);
+      // A request that a signal cut short must not keep the process.
+      return process.exit(await run(flags, words, { env, signals: process, inForeground, start, stderr }));
+    },
   },
 });
 
@@ -54,19 +74,33 @@ process.exitCode = exitCode;
 // A driver call that hung at the start must not keep a start alive that failed.
 if (exitCode === 1) exitNow(exitCode);
 
-function policyParts(): PolicyCommandParts {
-  const people = createNameService();
-  return { people, euid: process.geteuid?.() ?? 0, token: process.env["ZEUSD_TOKEN"], stdout };
+function euid(): number {
+  return process.geteuid?.() ?? 0;
+}
+
+async function createLog({ logLevel, logFormat }: Pick<Config, "logLevel" | "logFormat">): Promise<Log> {
+  const telemetry = await import("./telemetry/log.ts");
+  return telemetry.createLog({ level: logLevel, format: logFormat, write: stderr });
+}
+
+function leaseParts(): LeaseCommandParts {
+  return { env: process.env, epochMs: systemClock.epochMs, stdout };
+}
+
+async function policyParts(): Promise<PolicyCommandParts> {
+  const { createNameService } = await import("./native/names.ts");
+  return { people: createNameService(), euid: euid(), token: process.env["ZEUSD_TOKEN"], stdout };
 }
 
 /** Serves until a signal ends it; never returns. */
 async function serve(config: Config): Promise<void> {
-  const log = createLog({ level: config.logLevel, format: config.logFormat, write: stderr });
-  const euid = process.geteuid?.() ?? 0;
   const signal = nextSignal();
+  const log = await createLog(config);
   // zeusd.cts has set it.
   const threads = Number(process.env["UV_THREADPOOL_SIZE"]);
-  const starting = startDaemon(config, { version, clock: systemClock, log, euid, threads });
+  const starting = import("./daemon.ts").then(({ startDaemon }) =>
+    startDaemon(config, { version, clock: systemClock, log, euid: euid(), threads }),
+  );
   process.on("SIGHUP", () => {
     log.info("Reading the policy and the revoked tokens again, and opening the audit log anew, on SIGHUP");
     starting.then((started) => started.reload()).catch(() => {});

@@ -4,23 +4,35 @@ import { selectBackends } from "./backends/select.ts";
 import type { Config } from "./contract/config.ts";
 import { StartError, ZeusdError } from "./contract/errors.ts";
 import type { DaemonParts } from "./daemon.ts";
+import type { Events } from "./contract/events.ts";
+import { checkDrift } from "./devices/drift-check.ts";
 import { Fleet } from "./devices/fleet.ts";
 import { Probing } from "./devices/probing.ts";
 import { createWakefulness, drowsy, type Wakefulness } from "./devices/wakefulness.ts";
 import { createAlarm } from "./native/alarm.ts";
 import { createYield } from "./native/libc.ts";
+import type { Settings } from "./settings/settings.ts";
 
-/**
- * `broken` hears when only a new process can drive the devices. Throws a StartError for a driver that is required and missing,
- * or was replaced, and for too few threads.
- */
-export async function startFleet(config: Config, parts: DaemonParts, broken: (reason: Error) => void): Promise<Fleet> {
+/** What the fleet shares with others. */
+export interface FleetShares {
+  readonly events: Events;
+  readonly settings: Settings;
+  /** Hears when only a new process can drive the devices. */
+  readonly broken: (reason: Error) => void;
+}
+
+type FleetOrigin = Pick<DaemonParts, "clock" | "log" | "threads" | "backends">;
+
+/** Throws a StartError for a driver that is required and missing, or was replaced, and for too few threads. */
+export async function startFleet(config: Config, parts: FleetOrigin, shares: FleetShares): Promise<Fleet> {
   const { clock, log, threads } = parts;
+  const { events, settings, broken } = shares;
   const backends = parts.backends ?? (await selectBackends(config, clock, log));
   const { gpuPowerPollHz: gpuPollHz, cpuPowerPollHz: cpuPollHz, deviceTimeoutMs: timeoutMs } = config;
   const wakefulness = chooseWakefulness(config);
   const lost = (): void => probing.hasten();
-  const fleet = new Fleet({ clock, log, gpuPollHz, cpuPollHz, timeoutMs, wakefulness, lost, fatal: broken });
+  const rates = { gpuPollHz, cpuPollHz };
+  const fleet = new Fleet({ clock, log, ...rates, timeoutMs, wakefulness, events, settings, lost, fatal: broken });
   let started = false;
   let told: string | undefined;
   const probing = new Probing({
@@ -44,6 +56,7 @@ export async function startFleet(config: Config, parts: DaemonParts, broken: (re
   const shortage = shortageOfThreads(fleet, threads);
   if (shortage !== undefined) throw new StartError(shortage);
   started = true;
+  checkDrift(fleet, clock, 1000 * config.driftCheckS);
   return fleet;
 }
 

@@ -3,6 +3,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { Config } from "../contract/config.ts";
 import { messageOf, StartError } from "../contract/errors.ts";
 import type { Health } from "../contract/health.ts";
+import type { LeaseBook } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
 import { Audit } from "./audit.ts";
 import { openAuditFile } from "./audit-file.ts";
@@ -25,6 +26,7 @@ export interface AccessParts {
   readonly names: Names;
   /** Throws an Error if there is no journal. */
   readonly openJournal: () => Journal;
+  readonly leases: LeaseBook;
 }
 
 export interface OpenAccess {
@@ -43,7 +45,8 @@ export async function openAccess(config: Config, parts: AccessParts): Promise<Op
   const audit = openAudit(config, parts);
   const policy = policyFile && { policy: () => policyFile.content };
   const shared = { ...policy, ...(audit ? { audit } : {}) };
-  const gate = new Gate({ clock, ...shared });
+  const { leases } = parts;
+  const gate = new Gate({ clock, leases, restoreOnExit: config.restoreOnExit, ...shared });
   return {
     access: { enabledGroups: config.enabledGroups, ...(tokens ? { tokens } : {}), ...shared, gate },
     async reload(changed) {

@@ -1,8 +1,9 @@
 // The actor: who asks. Made of what the kernel says of the connection, and of what a token says.
+import type { LeasePeer } from "../contract/lease.ts";
 import type { Claims } from "./token.ts";
 
 /** The process at the other end of a Unix socket, as it was when it connected (SO_PEERCRED, SO_PEERGROUPS). */
-export interface Peer {
+export interface Peer extends LeasePeer {
   readonly uid: number;
   readonly gid: number;
   /** Its gid and all its supplementary groups. */
@@ -41,5 +42,5 @@ export function supposedActor(uid: number | undefined, gids: readonly number[], 
 
 function supposedPeer(uid: number, gids: readonly number[]): Peer {
   const [gid = uid] = gids;
-  return { uid, gid, groups: new Set(gids), program: () => undefined };
+  return { uid, gid, groups: new Set(gids), program: () => undefined, lineage: () => [], hold: () => undefined };
 }

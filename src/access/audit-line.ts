@@ -39,6 +39,8 @@ export interface AuditLine {
   readonly read_back?: ReadBack["kind"] | undefined;
   readonly reason?: string | undefined;
   readonly rule?: string | undefined;
+  /** The number of the lease within which it was written. */
+  readonly lease?: number | undefined;
   /** `ok`, or the code of what went wrong. */
   readonly outcome?: string;
   readonly message?: string | undefined;
@@ -51,7 +53,7 @@ export function endingLine(
   time: string,
   asking: Asking,
   { row, parameters, block }: Command,
-  rule: string | undefined,
+  { rule, lease }: { readonly rule: string | undefined; readonly lease: number | undefined },
   { target, before, error, late, endedMs }: Ending,
   readBack: ReadBack | undefined,
 ): AuditLine {
@@ -70,6 +72,7 @@ export function endingLine(
     read_back: done ? undefined : readBack?.kind,
     reason: readBack?.kind === "failed" ? readBack.reason : undefined,
     rule,
+    lease,
     outcome: error === undefined ? "ok" : codeOf(error),
     message: error === undefined ? undefined : messageOf(error),
     late: late || undefined,

@@ -3,11 +3,13 @@ import type { Clock } from "../contract/clock.ts";
 import type { Command, Witness } from "../contract/command.ts";
 import { messageOf, ZeusdError } from "../contract/errors.ts";
 import type { Health } from "../contract/health.ts";
+import type { Lease } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
 import type { Target } from "../contract/target.ts";
 import { actorKey } from "./actor.ts";
 import type { Asking } from "./asking.ts";
 import { beginningLine, endingLine, refusalLine, type AuditLine } from "./audit-line.ts";
+import type { Rule } from "./policy.ts";
 import { RateLimiter } from "./rate.ts";
 
 /** Where lines go: a file, or the system's journal. */
@@ -78,13 +80,19 @@ export class Audit {
     throw new ZeusdError("audit_unavailable", text);
   }
 
-  /** Writes down how a write ends on each of its devices; `rules` are those that allowed it, by device. */
-  witness(asking: Asking, command: Command, rules: ReadonlyMap<number, string>): Witness {
+  /** Writes down how a write ends on each of its devices, given what allowed it and within which leases it is made, by device. */
+  witness(
+    asking: Asking,
+    command: Command,
+    rules: ReadonlyMap<number, Rule>,
+    leases: ReadonlyMap<number, Lease> | undefined,
+  ): Witness {
     askForName(asking);
     return {
       ended: (ending, readBack) => {
-        const rule = rules.get(ending.target.id);
-        this.#write(() => endingLine(this.#timeOf(ending.endedMs), asking, command, rule, ending, readBack));
+        const { id } = ending.target;
+        const terms = { rule: rules.get(id)?.name, lease: leases?.get(id)?.number };
+        this.#write(() => endingLine(this.#timeOf(ending.endedMs), asking, command, terms, ending, readBack));
       },
     };
   }

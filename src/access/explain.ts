@@ -1,8 +1,8 @@
 // Explains the policy: which rule decides a question and why, and what the rules allow to somebody.
 import type { Actor } from "./actor.ts";
-import { decide, isMeant, mismatch, type Policy, type Question, type Rule } from "./policy.ts";
+import { decide, isMeant, mismatch, type LeaseNeed, type Policy, type Question, type Rule } from "./policy.ts";
 
-export interface Explanation {
+export interface Explanation extends LeaseTerms {
   readonly allowed: boolean;
   /** The rule that decides; absent where none matches. */
   readonly rule?: string;
@@ -10,6 +10,13 @@ export interface Explanation {
   readonly refusal?: string;
   /** Every rule, in order, and what it has to do with the question. */
   readonly rules: readonly Considered[];
+}
+
+/** What a rule says of the leases of what it lets be written, where that does not go without saying. */
+interface LeaseTerms {
+  readonly lease?: LeaseNeed;
+  readonly exclusive?: boolean;
+  readonly restore_on_exit?: boolean;
 }
 
 interface Considered {
@@ -30,6 +37,7 @@ export function explain(policy: Policy, question: Question): Explanation {
     allowed: refusal === undefined,
     ...(deciding ? { rule: deciding.name } : {}),
     ...(refusal === undefined ? {} : { refusal }),
+    ...(deciding && refusal === undefined && question.row.kind === "write" ? leaseTermsOf(deciding) : {}),
     rules,
   };
 }
@@ -47,7 +55,8 @@ export function rightsOfActor({ rules }: Policy, actor: Actor): readonly object[
 }
 
 /** A rule without those whom it is for, as JSON shows it. */
-export function describeRule({ name, allow, gpus, bounds, rate }: Rule): object {
+export function describeRule(rule: Rule): object {
+  const { name, allow, gpus, bounds, rate } = rule;
   return {
     rule: name,
     allow,
@@ -56,6 +65,15 @@ export function describeRule({ name, allow, gpus, bounds, rate }: Rule): object 
       ? {}
       : { bounds: bounds.map(({ models, ...quantities }) => ({ ...namesOf(models), ...quantities })) }),
     ...(rate ? { rate: { writes_per_second: rate.writesPerSecond, burst: rate.burst } } : {}),
+    ...leaseTermsOf(rule),
+  };
+}
+
+function leaseTermsOf({ lease, exclusive, restoreOnExit }: Rule): LeaseTerms {
+  return {
+    ...(lease === "optional" ? {} : { lease }),
+    ...(exclusive ? {} : { exclusive }),
+    ...(restoreOnExit === undefined ? {} : { restore_on_exit: restoreOnExit }),
   };
 }
 

@@ -2,12 +2,13 @@
 import type { Clock } from "../contract/clock.ts";
 import type { Command, Witness } from "../contract/command.ts";
 import { ZeusdError } from "../contract/errors.ts";
-import type { Row } from "../contract/operations.ts";
+import { gpuKey, type Lease, type LeaseBook } from "../contract/lease.ts";
+import type { ApiGroup, Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
 import { actorKey, describeActor, type Actor } from "./actor.ts";
 import type { Asking } from "./asking.ts";
 import type { Audit } from "./audit.ts";
-import { decide, isMeant, type Policy, type Rate, type Rule } from "./policy.ts";
+import { decide, decideLease, isMeant, mayRead, type Policy, type Rate, type Rule } from "./policy.ts";
 import { RateLimiter } from "./rate.ts";
 import { RuleRefusal } from "./rule-refusal.ts";
 
@@ -16,17 +17,22 @@ export interface GateParts {
   /** What is in force now; absent where everyone may do everything. */
   readonly policy?: () => Policy;
   readonly audit?: Audit;
+  readonly leases: LeaseBook;
+  /** Whether a write over the Unix socket belongs to its process, where the rule that allows it does not say otherwise. */
+  readonly restoreOnExit: boolean;
 }
 
 /** A command that may be run. */
 export interface Permit {
   /** The rule that allows it, by device; empty where there is no policy. */
-  readonly rules: ReadonlyMap<number, string>;
+  readonly rules: ReadonlyMap<number, Rule>;
+  /** The lease within which a write is made, by device; absent if there is none. */
+  readonly leases?: ReadonlyMap<number, Lease> | undefined;
   /** Has to hear how a write ends. */
   readonly witness?: Witness;
 }
 
-const noRules: ReadonlyMap<number, string> = new Map();
+const noRules: ReadonlyMap<number, Rule> = new Map();
 const free: Permit = { rules: noRules };
 const unruled: Judgement = { rules: noRules };
 
@@ -40,20 +46,64 @@ export class Gate {
   }
 
   /**
-   * All or nothing over the command's targets. Throws, in this order, `forbidden` with what is allowed, `rate_limited`, and
-   * `audit_unavailable`.
+   * All or nothing over the command's targets. Throws, in this order, `forbidden` with what is allowed, `held` and what else
+   * leases have against it, `rate_limited`, and `audit_unavailable`.
    */
   permit(asking: Asking, command: Command, targets: readonly Target[]): Permit {
     const { policy, audit } = this.#parts;
     const isWrite = command.row.kind === "write";
-    if (!policy && !(audit && isWrite)) return free;
+    if (!policy && !isWrite) return free;
     const { rules, shares } = policy ? judge(policy(), asking, command, targets) : unruled;
     if (!isWrite) return { rules };
+    const leases = this.#claim(asking.actor, command, targets, rules);
     if (shares) this.#requireRate(asking.actor, shares);
-    if (command.dryRun) return { rules };
+    if (command.dryRun) return { rules, leases };
     audit?.begin(asking, command, targets);
     if (shares) for (const { key, count, rate } of shares) this.#limiter.take(key, count, rate);
-    return audit ? { rules, witness: audit.witness(asking, command, rules) } : { rules };
+    return audit ? { rules, leases, witness: audit.witness(asking, command, rules, leases) } : { rules, leases };
+  }
+
+  /** Throws, in this order, `forbidden`, `gpu_away` for a GPU that was never there, `bad_request` for none. */
+  requireLeasable(actor: Actor, targets: readonly Target[], exclusive: boolean): void {
+    const { policy } = this.#parts;
+    for (const target of targets) {
+      requireJudgeable(target);
+      const { rule, refusal } = policy ? decideLease(policy(), { actor, target, exclusive }) : {};
+      if (refusal !== undefined) throw new RuleRefusal("forbidden", refusal, rule?.name);
+    }
+  }
+
+  /** Throws `forbidden` if an actor may not read anything of an API group. */
+  requireReader(actor: Actor, group: ApiGroup): void {
+    const { policy } = this.#parts;
+    const refusal = policy && mayRead(policy(), actor, group);
+    if (refusal !== undefined) throw new RuleRefusal("forbidden", refusal, undefined);
+  }
+
+  /** The lease within which each of the targets is written to. */
+  #claim(
+    actor: Actor,
+    { leaseId, dryRun }: Command,
+    targets: readonly Target[],
+    rules: ReadonlyMap<number, Rule>,
+  ): ReadonlyMap<number, Lease> | undefined {
+    const { leases, restoreOnExit } = this.#parts;
+    const isPlain = leaseId === undefined && leases.isEmpty && !restoreOnExit;
+    if (isPlain && (rules.size === 0 || ![...rules.values()].some(speaksOfLeases))) return undefined;
+    const claimant = { peer: actor.peer, sub: actor.claims?.sub };
+    const claimed = new Map<number, Lease>();
+    for (const target of targets) {
+      const rule = rules.get(target.id);
+      const asked = leases.claim(claimant, gpuKey(target), target.name, leaseId);
+      if (rule?.lease === "forbidden" && asked) throw leaseRefusal(rule, `allows no leases on ${target.name}`);
+      const implied = rule?.lease !== "forbidden" && (rule?.restoreOnExit ?? restoreOnExit) && actor.peer !== undefined;
+      const lease = asked ?? (implied && !dryRun ? leases.implicit(claimant) : undefined);
+      if (lease) claimed.set(target.id, lease);
+      else if (rule?.lease === "required" && !(implied && dryRun)) {
+        throw leaseRefusal(rule, `requires a lease to write to ${target.name}; acquire one, or use zeusd run`);
+      }
+    }
+    return claimed.size > 0 ? claimed : undefined;
   }
 
   /** Throws if the actor's share of one of the rules is used up. */
@@ -73,7 +123,7 @@ export class Gate {
 /** What the policy says to a command. */
 interface Judgement {
   /** The rule that allows it, by device. */
-  readonly rules: ReadonlyMap<number, string>;
+  readonly rules: ReadonlyMap<number, Rule>;
   /** Of these, those that have a rate; absent if none has. */
   readonly shares?: readonly Share[] | undefined;
 }
@@ -92,13 +142,13 @@ function judge(policy: Policy, { actor }: Asking, command: Command, targets: rea
   const { row, parameters } = command;
   // Nothing is asked of any device, but who may not ask shall not be told so.
   if (targets.length === 0) requireAnyRule(policy, actor, row);
-  const rules = new Map<number, string>();
+  const rules = new Map<number, Rule>();
   let shares: Share[] | undefined;
   for (const target of targets) {
     requireJudgeable(target);
     const { rule, refusal } = decide(policy, { actor, row, parameters, target });
     if (!rule || refusal !== undefined) throw new RuleRefusal("forbidden", refusal ?? "the policy says no", rule?.name);
-    rules.set(target.id, rule.name);
+    rules.set(target.id, rule);
     const { rate } = rule;
     if (!rate) continue;
     shares ??= [];
@@ -107,6 +157,14 @@ function judge(policy: Policy, { actor }: Asking, command: Command, targets: rea
     else shares.push({ rule, rate, key: shareKey(rule, actor), count: 1 });
   }
   return { rules, shares };
+}
+
+function speaksOfLeases({ lease, restoreOnExit }: Rule): boolean {
+  return lease === "required" || restoreOnExit === true;
+}
+
+function leaseRefusal({ name }: Rule, text: string): RuleRefusal {
+  return new RuleRefusal("forbidden", `rule "${name}" ${text}`, name);
 }
 
 function requireAnyRule({ rules }: Policy, actor: Actor, row: Row): void {

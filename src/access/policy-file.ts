@@ -5,7 +5,17 @@ import { quantities, U32_MAX } from "../contract/field.ts";
 import { apiGroups } from "../contract/operations.ts";
 import { rights } from "../contract/rights.ts";
 import { glob } from "./glob.ts";
-import type { Bound, Bounds, Pattern, Policy, Rate, Rule, Who } from "./policy.ts";
+import {
+  allowsWrites,
+  leaseNeeds,
+  type Bound,
+  type Bounds,
+  type Pattern,
+  type Policy,
+  type Rate,
+  type Rule,
+  type Who,
+} from "./policy.ts";
 import { parseDocument, type Document } from "./toml.ts";
 import { Section, type Problem } from "./section.ts";
 
@@ -80,24 +90,32 @@ function readRule(section: Section): Draft {
     section.problem("", "it does not say who is meant; give users, groups, uids, gids, tokens or anyone = true");
   }
   const allow = section.texts("allow");
+  const rows = readRows(section, allow);
+  const gpus = readGpus(section);
+  const rate = readRate(section);
+  const bounds = section.tables("bounds").map(readBounds);
+  const terms = readLeaseTerms(section);
+  // What a right that is not known was meant to allow cannot be told.
+  if (allow.length > 0 && allow.every((right) => rights.has(right))) refuseIdleTerms(section, rows);
+  section.refuseOthers();
+  const rest = { ...(gpus ? { gpus } : {}), ...(rate ? { rate } : {}) };
+  return {
+    section,
+    rule: { name, line: section.line, allow, rows, bounds, ...terms, ...rest },
+    who,
+    users,
+    groups,
+  };
+}
+
+function readRows(section: Section, allow: readonly string[]): Rule["rows"] {
   if (!section.has("allow")) section.problem("allow", `it is missing; ${allowedText}`);
   const rows = allow.flatMap((right, index) => {
     const known = rights.get(right);
     if (!known) section.problem(["allow", index], `there is no ${JSON.stringify(right)}; ${allowedText}`);
     return known ? [...known] : [];
   });
-  const gpus = readGpus(section);
-  const rate = readRate(section);
-  const bounds = section.tables("bounds").map(readBounds);
-  section.refuseOthers();
-  const rest = { ...(gpus ? { gpus } : {}), ...(rate ? { rate } : {}) };
-  return {
-    section,
-    rule: { name, line: section.line, allow, rows: new Set(rows), bounds, ...rest },
-    who,
-    users,
-    groups,
-  };
+  return new Set(rows);
 }
 
 const allowedText = `give API groups (${apiGroups.join(", ")}) and operations such as set_power_limit or gpu/get_power`;
@@ -125,6 +143,26 @@ function readRate(section: Section): Rate | undefined {
   const burst = rate.number("burst", { least: 1, most: mostWrites }) ?? Math.max(1, Math.ceil(writesPerSecond));
   rate.refuseOthers();
   return { writesPerSecond, burst };
+}
+
+const leaseKeys = ["lease", "exclusive", "restore_on_exit"];
+
+function readLeaseTerms(section: Section): Pick<Rule, "lease" | "exclusive" | "restoreOnExit"> {
+  const lease = section.word("lease", leaseNeeds) ?? "optional";
+  const exclusive = section.truth("exclusive");
+  const restoreOnExit = section.truth("restore_on_exit");
+  if (lease === "forbidden") {
+    if (exclusive) section.problem("exclusive", 'it contradicts lease = "forbidden"');
+    // What is put back when a process ends was written within a lease, though nobody asked for it.
+    if (restoreOnExit) section.problem("restore_on_exit", 'it contradicts lease = "forbidden", since it makes leases');
+  }
+  return { lease, exclusive: exclusive ?? true, ...(restoreOnExit === undefined ? {} : { restoreOnExit }) };
+}
+
+function refuseIdleTerms(section: Section, rows: Rule["rows"]): void {
+  if (allowsWrites({ rows })) return;
+  for (const key of leaseKeys.filter((each) => section.has(each)))
+    section.problem(key, "it says something of leases, but allows no write");
 }
 
 function readBounds(section: Section): Bounds {

@@ -1,7 +1,7 @@
 // The policy: rules in order, of which the first that matches decides; where none matches, the answer is no.
 import { isCalled, normalGpuName } from "../contract/device-name.ts";
 import type { Quantity, Values } from "../contract/field.ts";
-import type { Row } from "../contract/operations.ts";
+import type { ApiGroup, Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
 import { describeActor, type Actor } from "./actor.ts";
 
@@ -22,7 +22,16 @@ export interface Rule {
   readonly gpus?: readonly (number | string)[];
   readonly bounds: readonly Bounds[];
   readonly rate?: Rate;
+  /** Whether what it lets be written may, must or must not be within a lease. */
+  readonly lease: LeaseNeed;
+  /** Whether a lease that it allows may be exclusive. */
+  readonly exclusive: boolean;
+  /** Whether a write over the Unix socket is put back when its process ends. Absent means what the daemon does otherwise. */
+  readonly restoreOnExit?: boolean;
 }
+
+export const leaseNeeds = ["optional", "required", "forbidden"] as const;
+export type LeaseNeed = (typeof leaseNeeds)[number];
 
 /** Whoever is one of these. */
 export interface Who {
@@ -63,6 +72,13 @@ export interface Question {
   readonly target: Target;
 }
 
+/** A lease that somebody wants on one GPU. */
+export interface LeaseQuestion {
+  readonly actor: Actor;
+  readonly target: Target;
+  readonly exclusive: boolean;
+}
+
 /** The rule that decided, if one did; with a refusal, it said no. */
 export interface Verdict {
   readonly rule?: Rule;
@@ -77,6 +93,41 @@ export function decide({ rules }: Policy, question: Question): Verdict {
     return refusal === undefined ? { rule } : { rule, refusal };
   }
   return { refusal: noRule(rules, question) };
+}
+
+/**
+ * Whether somebody may lease a GPU. The first rule that lets them write anything at all to it decides: no operation is
+ * known yet, and each write within the lease is judged by itself.
+ */
+export function decideLease({ rules }: Policy, { actor, target, exclusive }: LeaseQuestion): Verdict {
+  const rule = rules.find((each) => isMeant(each.who, actor) && allowsWrites(each) && covers(each, target));
+  if (!rule) {
+    const who = describeActor(actor);
+    return { refusal: `no rule of the policy allows ${who} to change ${target.name}, so there is nothing to lease` };
+  }
+  const refusal = leaseBreach(rule, exclusive);
+  return refusal === undefined
+    ? { rule }
+    : { rule, refusal: `rule "${rule.name}" allows ${refusal} on ${target.name}` };
+}
+
+function leaseBreach({ lease, exclusive }: Rule, wanted: boolean): string | undefined {
+  if (lease === "forbidden") return "no leases";
+  return wanted && !exclusive ? "no exclusive lease" : undefined;
+}
+
+/** Whether it lets anything be written. All writes are to GPUs. */
+export function allowsWrites({ rows }: Pick<Rule, "rows">): boolean {
+  for (const row of rows) if (row.kind === "write") return true;
+  return false;
+}
+
+/** Why somebody may not be told what belongs to an API group, but to none of its operations; undefined if a rule allows one of them. */
+export function mayRead({ rules }: Policy, actor: Actor, group: ApiGroup): string | undefined {
+  const allows = ({ who, rows }: Rule): boolean => isMeant(who, actor) && [...rows].some((row) => row.group === group);
+  return rules.some(allows)
+    ? undefined
+    : `no rule of the policy allows anything of ${group} to ${describeActor(actor)}`;
 }
 
 /** What keeps a rule from being the one that decides. */

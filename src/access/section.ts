@@ -61,6 +61,23 @@ export class Section {
     return value === true;
   }
 
+  /** Undefined if it is not there, or neither true nor false. */
+  truth(key: string): boolean | undefined {
+    const value = this.#take(key);
+    if (value === undefined || typeof value === "boolean") return value;
+    this.problem(key, "it must be true or false");
+    return undefined;
+  }
+
+  /** Undefined if it is not there, or none of the words. */
+  word<Word extends string>(key: string, words: readonly Word[]): Word | undefined {
+    const value = this.#take(key);
+    if (value === undefined) return undefined;
+    const known = words.find((word) => word === value);
+    if (known === undefined) this.problem(key, `it must be one of ${words.map((word) => `"${word}"`).join(", ")}`);
+    return known;
+  }
+
   /** Undefined if it is not there, or no such number. */
   number(key: string, { least, most, whole = true }: Range = { least: 0, most: U32_MAX }): number | undefined {
     const value = this.#take(key);

@@ -1,18 +1,23 @@
-// The command line: which subcommand, with which options. Usage errors end with exit code 2, a policy that says no with 3, all other errors with 1.
+// The command line: which subcommand, with which options. Usage errors end with exit code 2, a policy that says no with 3, all
+// other errors with 1, and `zeusd run` with its program's.
 import { Command, CommanderError } from "commander";
 import type { Config } from "../contract/config.ts";
 import { messageOf } from "../contract/errors.ts";
-import { addExplainOptions, explainFlags, type ExplainFlags } from "./policy-options.ts";
+import { addLeaseCommands, type LeasePrograms } from "./lease-options.ts";
+import { addPolicyCommands, type PolicyPrograms } from "./policy-options.ts";
+import { addRestoreCommand } from "./restore-options.ts";
+import { addRunCommand, type RunFlags } from "./run-options.ts";
 import { addServeOptions, toConfig, type Form } from "./serve-options.ts";
-import { addTokenOptions, type IssueFlags } from "./token-options.ts";
+import { addTokenCommand, type IssueFlags } from "./token-options.ts";
 
 /** What the command line starts; handed in by main.ts. */
-interface Programs {
+interface Programs extends PolicyPrograms, LeasePrograms {
   serve(config: Config): Promise<void>;
+  /** Puts back what nobody holds any more, or all; gives back whether that is done. */
+  restore(config: Config, all: boolean): Promise<boolean>;
   issueToken(flags: IssueFlags): Promise<void>;
-  checkPolicy(path: string): Promise<void>;
-  /** Gives back whether what is asked is allowed. */
-  explainPolicy(flags: ExplainFlags): Promise<boolean>;
+  /** Runs a program, and gives back its exit code. */
+  run(flags: RunFlags, words: readonly string[]): Promise<number>;
 }
 
 export interface CliParts {
@@ -26,9 +31,9 @@ export interface CliParts {
 /** Runs a command line, without the two words that start it, and returns the exit code. */
 export async function runCommandLine(argv: readonly string[], parts: CliParts): Promise<number> {
   let exitCode = 0;
-  const refused = (): void => void (exitCode = 3);
+  const endWith = (code: number): void => void (exitCode = code);
   try {
-    await createProgram(argv, parts, refused).parseAsync(argv, { from: "user" });
+    await createProgram(argv, parts, endWith).parseAsync(argv, { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -37,7 +42,7 @@ export async function runCommandLine(argv: readonly string[], parts: CliParts): 
   }
 }
 
-function createProgram(argv: readonly string[], parts: CliParts, refused: () => void): Command {
+function createProgram(argv: readonly string[], parts: CliParts, endWith: (code: number) => void): Command {
   const { version, env, programs, stdout, stderr } = parts;
   const program = new Command("zeusd")
     .description(
@@ -52,7 +57,7 @@ function createProgram(argv: readonly string[], parts: CliParts, refused: () => 
     .action(() => {
       const [word] = program.args;
       if (word !== undefined)
-        program.error(`error: unknown command '${word}'; there are serve, token, policy and help`);
+        program.error(`error: unknown command '${word}'; there are serve, run, lease, restore, token, policy and help`);
       return programs.serve(toConfig(program.opts()));
     });
   addServeOptions(program, argv, "plain", env);
@@ -63,28 +68,14 @@ function createProgram(argv: readonly string[], parts: CliParts, refused: () => 
   addServeOptions(serve, argv, "serve", env);
   addLongHelp(serve, argv, "serve");
 
-  const issue = program.command("token").description("work with tokens").command("issue");
-  issue.description("print a new token").allowExcessArguments(false);
-  issue.action(() => programs.issueToken(issue.opts()));
-  addTokenOptions(issue, argv);
-
-  addPolicyCommands(program, argv, programs, refused);
+  addRunCommand(program, argv, async (flags, words) => endWith(await programs.run(flags, words)));
+  addLeaseCommands(program, argv, programs);
+  addRestoreCommand(program, argv, env, async (config, all) => endWith((await programs.restore(config, all)) ? 0 : 1));
+  addTokenCommand(program, argv, (flags) => programs.issueToken(flags));
+  addPolicyCommands(program, argv, programs, () => endWith(3));
 
   program.hook("preSubcommand", () => refuseMisplaced(program));
   return program;
-}
-
-function addPolicyCommands(program: Command, argv: readonly string[], programs: Programs, refused: () => void): void {
-  const policy = program.command("policy").description("check a policy file, and ask it what it allows");
-  const check = policy.command("check").description("say what is wrong with a file, or what its rules are");
-  check.argument("<file>").allowExcessArguments(false);
-  check.action((path: string) => programs.checkPolicy(path));
-  const explain = policy.command("explain").description("say which rule decides, and why; exits with 3 for no");
-  explain.allowExcessArguments(false);
-  addExplainOptions(explain, argv);
-  explain.action(async () => {
-    if (!(await programs.explainPolicy(explainFlags(explain)))) refused();
-  });
 }
 
 /** Options of the plain form say nothing to a subcommand; to ignore them would be a silent surprise. */

@@ -25,7 +25,32 @@ export interface ExplainFlags {
 /** The parameters of all operations, by wire name. */
 const parameters: ReadonlyMap<string, Field> = new Map(allOperations.flatMap((row) => Object.entries(row.parameters)));
 
-export function addExplainOptions(command: Command, argv: readonly string[]): void {
+export interface PolicyPrograms {
+  checkPolicy(path: string): Promise<void>;
+  /** Gives back whether what is asked is allowed. */
+  explainPolicy(flags: ExplainFlags): Promise<boolean>;
+}
+
+/** Calls `refused` where the answer is no. */
+export function addPolicyCommands(
+  program: Command,
+  argv: readonly string[],
+  programs: PolicyPrograms,
+  refused: () => void,
+): void {
+  const policy = program.command("policy").description("check a policy file, and ask it what it allows");
+  const check = policy.command("check").description("say what is wrong with a file, or what its rules are");
+  check.argument("<file>").allowExcessArguments(false);
+  check.action((path: string) => programs.checkPolicy(path));
+  const explain = policy.command("explain").description("say which rule decides, and why; exits with 3 for no");
+  explain.allowExcessArguments(false);
+  addExplainOptions(explain, argv);
+  explain.action(async () => {
+    if (!(await programs.explainPolicy(explainFlags(explain)))) refused();
+  });
+}
+
+function addExplainOptions(command: Command, argv: readonly string[]): void {
   const options = [
     new Option("--operation <name>", "what is asked, e.g. set_power_limit, or gpu/get_power").makeOptionMandatory(),
     new Option("--user <name>", "who asks: a user of this machine, with all their groups").conflicts("uid"),
@@ -59,7 +84,7 @@ function idList(): (text: string) => readonly number[] {
 }
 
 /** What was given, with the operation's parameters under their wire names. */
-export function explainFlags(command: Command): ExplainFlags {
+function explainFlags(command: Command): ExplainFlags {
   const options: Readonly<Record<string, unknown>> = command.opts();
   const given = [...parameters.keys()].flatMap((name) => {
     const value = options[name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())];

@@ -6,6 +6,7 @@ import { PolicyError, describeProblem, readPolicy, type Names } from "../access/
 import type { Policy } from "../access/policy.ts";
 import { readTrustedFile } from "../access/trusted-file.ts";
 import { ask } from "../client/ask.ts";
+import { sentenceOf } from "../client/refusal.ts";
 import { messageOf } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Row } from "../contract/operations.ts";
@@ -70,10 +71,19 @@ export async function explainPolicy(flags: ExplainFlags, parts: PolicyCommandPar
   return Object.values(devices).every(({ allowed }) => allowed);
 }
 
-function textOf(question: string, { allowed, rule, refusal, rules }: Explanation): string {
-  const verdict = allowed ? `allowed by rule "${rule}"` : `refused: ${refusal}`;
+function textOf(question: string, explanation: Explanation): string {
+  const { allowed, rule, refusal, rules } = explanation;
+  const verdict = allowed ? `allowed by rule "${rule}"${termsText(explanation)}` : `refused: ${refusal}`;
   const lines = rules.map(({ rule: name, line, because }) => `  line ${line}, rule "${name}": ${because}\n`);
   return `${question}: ${verdict}\n${lines.join("")}`;
+}
+
+/** What the rule says of leases, as its file has it: a write that is allowed within a lease only is not simply allowed. */
+function termsText({ lease, exclusive, restore_on_exit }: Explanation): string {
+  const terms = Object.entries({ lease, exclusive, restore_on_exit }).filter(([, value]) => value !== undefined);
+  return terms.length === 0
+    ? ""
+    : ` with ${terms.map(([key, value]) => `${key} = ${JSON.stringify(value)}`).join(", ")}`;
 }
 
 async function actorOf({ user, uid, gid, token }: ExplainFlags, people: People): Promise<Actor> {
@@ -107,12 +117,14 @@ async function askDaemon(
     ...(gpu === undefined ? {} : { gpu_ids: gpu }),
     ...parameters,
   });
-  const { status, body } = await ask(socketPath, `/policy/explain?${query}`, token).catch((error: unknown) => {
-    throw new Error(
-      `Cannot ask the daemon at '${socketPath}': ${messageOf(error)}; give --socket-path, or --policy to ask a file`,
-      { cause: error },
-    );
-  });
+  const { status, body } = await ask({ socketPath }, { target: `/policy/explain?${query}`, token }).catch(
+    (error: unknown) => {
+      throw new Error(
+        `Cannot ask the daemon at '${socketPath}': ${messageOf(error)}; give --socket-path, or --policy to ask a file`,
+        { cause: error },
+      );
+    },
+  );
   if (status === 401) throw new Error(`The daemon at '${socketPath}' wants a token; give one in ZEUSD_TOKEN`);
   if (status !== 200) throw new Error(`The daemon at '${socketPath}' refuses to say: ${sentenceOf(body)}`);
   // The daemon is ours, and so is the shape of its answer.
@@ -142,16 +154,6 @@ async function askFile(
   checkRange(row, values);
   const policy = await openPolicy(path, parts);
   return { [gpu]: explain(policy, { actor, row, parameters: values, target }) };
-}
-
-/** Refusals are JSON or plain text. */
-function sentenceOf(body: string): string {
-  try {
-    const { error } = JSON.parse(body) as { readonly error?: unknown };
-    return typeof error === "string" ? error : body;
-  } catch {
-    return body;
-  }
 }
 
 function valuesOf(row: Row, given: ExplainFlags["parameters"]): Values {

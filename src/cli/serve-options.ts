@@ -16,6 +16,7 @@ import {
 import { StartError } from "../contract/errors.ts";
 import { apiGroups, type ApiGroup } from "../contract/operations.ts";
 import { U32_MAX } from "../contract/field.ts";
+import { leaseKeeping, leaseKeepingOptions, type LeaseKeepingFlags } from "./lease-keeping.ts";
 import { addOptions, listOf, origin, wholeNumber } from "./options.ts";
 
 /** 0.1 has no subcommand and binds another path; `serve` came with 0.4. */
@@ -27,7 +28,7 @@ export const defaultSocket = { plain: "/var/run/zeusd.sock", serve: "/run/zeusd/
   string
 >;
 
-interface ServeFlags {
+interface ServeFlags extends LeaseKeepingFlags {
   readonly mode: "uds" | "tcp";
   readonly socketPath: string;
   readonly socketPermissions: string;
@@ -64,14 +65,8 @@ const machineHelp = "simulate this machine, e.g. 8xh100, 4xa100, 1xrtx4090 (impl
 /** Adds the flags of the daemon to the command that starts it. */
 export function addServeOptions(command: Command, argv: readonly string[], form: Form, env: NodeJS.ProcessEnv): void {
   const hz = wholeNumber(0, 1_000_000);
-  const id = wholeNumber(0, U32_MAX);
   const options = [
-    new Option("--mode <mode>", "listen on a Unix socket or on TCP").choices(["uds", "tcp"]).default("uds"),
-    new Option("--socket-path <path>", "path of the Unix socket").default(defaultSocket[form]),
-    new Option("--socket-permissions <octal>", "mode of the Unix socket").default("666"),
-    new Option("--socket-uid <uid>", "owner of the Unix socket").argParser(id),
-    new Option("--socket-gid <gid>", "group of the Unix socket").argParser(id),
-    new Option("--tcp-bind-address <host:port>", "TCP address; port 0 takes a free one").default("127.0.0.1:4938"),
+    ...listenerOptions(form),
     new Option("--num-workers <n>", "threads for driver calls, if more than 64").argParser(wholeNumber(1, 1024)),
     new Option("--gpu-power-poll-hz <hz>", "how often a streamed GPU's power is read").argParser(hz).default(20),
     new Option("--cpu-power-poll-hz <hz>", "how often a streamed CPU's power is read").argParser(hz).default(10),
@@ -82,6 +77,7 @@ export function addServeOptions(command: Command, argv: readonly string[], form:
     new Option("--policy <path>", "who may do what, and within which bounds (TOML); read again on SIGHUP"),
     new Option("--audit-log <path>", "write down every change and refusal; journal is the system's"),
     new Option("--audit-required", "refuse changes that cannot be written down"),
+    ...leaseKeepingOptions(),
     new Option("--gpu-backend <name>", "which library drives the GPUs")
       .choices([...gpuBackends, "amdsmi"])
       .default("auto"),
@@ -123,6 +119,18 @@ export function addServeOptions(command: Command, argv: readonly string[], form:
   ]);
 }
 
+function listenerOptions(form: Form): readonly Option[] {
+  const id = wholeNumber(0, U32_MAX);
+  return [
+    new Option("--mode <mode>", "listen on a Unix socket or on TCP").choices(["uds", "tcp"]).default("uds"),
+    new Option("--socket-path <path>", "path of the Unix socket").default(defaultSocket[form]),
+    new Option("--socket-permissions <octal>", "mode of the Unix socket").default("666"),
+    new Option("--socket-uid <uid>", "owner of the Unix socket").argParser(id),
+    new Option("--socket-gid <gid>", "group of the Unix socket").argParser(id),
+    new Option("--tcp-bind-address <host:port>", "TCP address; port 0 takes a free one").default("127.0.0.1:4938"),
+  ];
+}
+
 /** The original reads its level from RUST_LOG, and takes what it does not understand as `info`. */
 function levelOf(text: string | undefined): LogLevel {
   return logLevels.find((level) => level === text?.toLowerCase()) ?? "info";
@@ -130,8 +138,9 @@ function levelOf(text: string | undefined): LogLevel {
 
 /** Throws a StartError for what only makes sense together, or is not supported. */
 export function toConfig(flags: ServeFlags): Config {
+  const listener = flags.mode === "uds" ? unixListener(flags) : tcpListener(flags);
   return {
-    listener: flags.mode === "uds" ? unixListener(flags) : tcpListener(flags),
+    listener,
     enabledGroups: flags.enable,
     allowUnprivileged: flags.allowUnprivileged ?? false,
     ...(flags.signingKeyPath === undefined ? {} : { signingKeyPath: flags.signingKeyPath }),
@@ -141,6 +150,7 @@ export function toConfig(flags: ServeFlags): Config {
     allowedOrigins: flags.allowOrigin,
     ...(flags.policy === undefined ? {} : { policyPath: flags.policy }),
     ...audit(flags),
+    ...leaseKeeping(flags, { listener, enabledGroups: flags.enable }),
     gpuBackend: gpuBackend(flags),
     sim: flags.sim ?? "8xh100",
     ...(flags.powercapRoot === undefined ? {} : { powercapRoot: flags.powercapRoot }),

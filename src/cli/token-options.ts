@@ -1,11 +1,5 @@
-// `zeusd token issue`: its options, and the token that it prints.
-import { randomBytes } from "node:crypto";
+// `zeusd token issue`: its options.
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { parseExpiry } from "../access/duration.ts";
-import { readSigningKey } from "../access/signing-key.ts";
-import { issueToken } from "../access/token.ts";
-import type { Clock } from "../contract/clock.ts";
-import type { Log } from "../contract/log.ts";
 import { allOperations, apiGroups } from "../contract/operations.ts";
 import { rights } from "../contract/rights.ts";
 import { addOptions, listOf } from "./options.ts";
@@ -19,13 +13,14 @@ export interface IssueFlags {
   readonly allowShortSigningKey?: boolean;
 }
 
-export interface Issued {
-  readonly token: string;
-  /** One line for whoever issued it, to be kept away from the token, which scripts read. */
-  readonly note: string;
-}
-
-export function addTokenOptions(command: Command, argv: readonly string[]): void {
+export function addTokenCommand(
+  program: Command,
+  argv: readonly string[],
+  issue: (flags: IssueFlags) => Promise<void>,
+): void {
+  const command = program.command("token").description("work with tokens").command("issue");
+  command.description("print a new token").allowExcessArguments(false);
+  command.action(() => issue(command.opts()));
   addOptions(
     command,
     argv,
@@ -77,17 +72,4 @@ function wrapped(words: readonly string[]): string {
     .join(", ")
     .replace(/(.{1,72}(?:,|$)) ?/g, "    $1\n")
     .trimEnd();
-}
-
-/** A new token. Throws a StartError for the key and a RangeError for the duration. */
-export async function issue(flags: IssueFlags, clock: Clock, log: Log): Promise<Issued> {
-  const key = await readSigningKey(flags.signingKeyPath, log, flags.allowShortSigningKey ?? false);
-  const seconds = parseExpiry(flags.expires);
-  const now = clock.epochMs() / 1000;
-  const claims = { sub: flags.user, scopes: flags.scope, iat: Math.floor(now), jti: randomBytes(16).toString("hex") };
-  const expiry = seconds === undefined ? {} : { exp: Math.floor(now + seconds) };
-  return {
-    token: await issueToken(key, { ...claims, ...expiry }),
-    note: `To revoke this token, write the line 'jti ${claims.jti}' to the daemon's --revoked-tokens file.`,
-  };
 }

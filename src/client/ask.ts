@@ -1,19 +1,32 @@
-// Asks a daemon one thing, over its Unix socket.
+// Asks a daemon one thing, on a connection of its own.
 import { request } from "node:http";
+
+/** Where a daemon listens. */
+export type Place = { readonly socketPath: string } | { readonly host: string; readonly port: number };
 
 export interface Answer {
   readonly status: number;
   readonly body: string;
 }
 
-/** How long a daemon may take, in ms. */
-const patienceMs = 10_000;
+export interface Question {
+  readonly method?: "GET" | "POST";
+  readonly target: string;
+  readonly token?: string | undefined;
+  /** How long the daemon may be silent, in ms. */
+  readonly patienceMs?: number | undefined;
+}
+
+/** Longer than a daemon with its usual time limit takes for anything. */
+const usualPatienceMs = 10_000;
 
 /** Rejects with the system's error if nobody answers. */
-export function ask(socketPath: string, target: string, token?: string): Promise<Answer> {
+export function ask(place: Place, question: Question): Promise<Answer> {
+  const { method = "GET", target, token, patienceMs = usualPatienceMs } = question;
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   return new Promise((resolve, reject) => {
-    const sent = request({ socketPath, path: target, headers, agent: false, timeout: patienceMs }, (response) => {
+    const options = { ...place, method, path: target, headers, agent: false, timeout: patienceMs };
+    const sent = request(options, (response) => {
       let body = "";
       response.setEncoding("utf8").on("data", (part: string) => (body += part));
       response.once("end", () => resolve({ status: response.statusCode ?? 0, body }));

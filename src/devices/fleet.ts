@@ -1,14 +1,18 @@
 // The fleet: all devices. Fans a command out, gathers the outcomes, and knows who is away.
 import type { Clock } from "../contract/clock.ts";
-import type { Caller, Command, Results, Sample, Witness } from "../contract/command.ts";
+import type { Command, Results, Sample } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
 import { ZeusdError, type ErrorCode } from "../contract/errors.ts";
+import type { Events } from "../contract/events.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
+import { gpuKey, type Lease, type LeaseEnd } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
 import { gpuOperations, type DeviceKind } from "../contract/operations.ts";
 import { FailureLog } from "./failure-log.ts";
 import { gather } from "./gather.ts";
-import { Member, type MemberParts } from "./member.ts";
+import type { Settings } from "../settings/settings.ts";
+import { runWhole } from "./all-or-nothing.ts";
+import { Member, type MemberParts, type Terms } from "./member.ts";
 import { createPowerMeter } from "./power-meter.ts";
 import { select } from "./selection.ts";
 import type { Wakefulness } from "./wakefulness.ts";
@@ -21,10 +25,19 @@ export interface FleetParts {
   /** How long a caller waits, and how long a driver call may run before its lane is stuck, in ms. */
   readonly timeoutMs: number;
   readonly wakefulness: Wakefulness;
+  readonly events: Events;
+  /** What the settings of the GPUs should be, and who wants them so. */
+  readonly settings: Settings;
   /** A GPU that was driven has gone: it should be looked for. */
   readonly lost: () => void;
   /** Nothing but a new process can drive the devices again. */
   readonly fatal: (error: ZeusdError) => void;
+}
+
+/** What a command is run with, on all of its devices. */
+export interface RunTerms extends Pick<Terms, "caller" | "witness"> {
+  /** The lease within which it is written, by device. */
+  readonly leases?: ReadonlyMap<number, Lease> | undefined;
 }
 
 const getPower = { ...gpuOperations.getPower, call: "getPower" } as const;
@@ -56,7 +69,7 @@ export class Fleet {
       const member = this.#members.gpu.get(id);
       if (!member) this.#members.gpu.set(id, this.#gpuMember(id, device));
       else if (member.device !== device) member.adopt(device);
-      if (!(device instanceof ZeusdError) && this.#lost.delete(id)) this.#parts.log.warn(`GPU ${id} is there again`);
+      if (!(device instanceof ZeusdError) && this.#lost.delete(id)) this.#isBack(id);
     }
     this.#present.gpu = present(this.#members.gpu);
   }
@@ -90,28 +103,53 @@ export class Fleet {
     return select<Member>(command, this.#members[device], this.#present[device]);
   }
 
+  /** The GPUs that it has ever seen, by ascending id. */
+  get gpuMembers(): readonly Member<Gpu>[] {
+    return [...this.#members.gpu.values()].toSorted((one, other) => one.id - other.id);
+  }
+
   /**
    * Runs a command on its devices. With `block`, throws CommandFailed if one of them fails; without, returns as soon as all
    * are queued, and what fails later goes to the log. A device that takes no command now refuses it for all.
    */
-  async run(command: Command, caller: Caller, members: readonly Member[], witness?: Witness): Promise<Results> {
+  async run(command: Command, members: readonly Member[], { caller, witness, leases }: RunTerms): Promise<Results> {
     const { name } = command.row;
+    if (command.atomic) {
+      return runWhole(
+        members,
+        (member, attempt) => {
+          return member.run(command, { caller, witness, lease: leases?.get(member.id), attempt });
+        },
+        (member, error) => this.#tellFailure(name, member, error),
+      );
+    }
     if (command.block) {
       return gather(
         members,
-        (member) => member.run(command, caller, witness),
-        (member, error) => {
-          if (isNews(error)) this.#failures.tell(`${name} on ${member.name} failed`, error);
-        },
+        (member) => member.run(command, { caller, witness, lease: leases?.get(member.id) }),
+        (member, error) => this.#tellFailure(name, member, error),
       );
     }
     this.requireWilling(command, members);
     for (const member of members) {
       member
-        .run(command, undefined, witness)
+        .run(command, { witness, lease: leases?.get(member.id) })
         .catch((error) => this.#failures.tell(`${name} on ${member.name} failed after its reply`, error));
     }
     return new Map();
+  }
+
+  /** Ends a lease; settles when what it had changed is put back, with what became of each of its GPUs in words. */
+  async end(lease: Lease, why: LeaseEnd): Promise<ReadonlyMap<number, string>> {
+    const { settings } = this.#parts;
+    const gpus = this.gpuMembers.filter((gpu) => lease.gpus.includes(gpuKey(gpu)) || gpu.settings?.has(lease.number));
+    const changed = new Set(gpus.filter((gpu) => gpu.settings?.has(lease.number)));
+    settings.leases.end(lease, why);
+    const outcomes = gpus.map(async (gpu) => {
+      const outcome = changed.has(gpu) ? ((await gpu.settle()) ?? "restored") : "unchanged";
+      return [gpu.id, outcome] as const;
+    });
+    return new Map(await Promise.all(outcomes));
   }
 
   /** Throws if a command would be refused by one of its devices before the driver is called. */
@@ -164,6 +202,10 @@ export class Fleet {
     for (const member of this.#all) member.stopReadingBack("the daemon stopped before it was read");
   }
 
+  #tellFailure(operation: string, { name }: Member, error: unknown): void {
+    if (isNews(error)) this.#failures.tell(`${operation} on ${name} failed`, error);
+  }
+
   get #all(): readonly Member[] {
     return [...this.#members.gpu.values(), ...this.#members.cpu.values()];
   }
@@ -171,7 +213,8 @@ export class Fleet {
   #gpuMember(id: number, device: Gpu | ZeusdError): Member<Gpu> {
     const { gpuPollHz } = this.#parts;
     return new Member("gpu", id, device, {
-      ...this.#memberParts(gpuPollHz),
+      ...this.#memberParts("gpu", id, gpuPollHz),
+      settings: this.#parts.settings,
       sampler: (call) => ({ sample: () => call(getPower, {}) }),
       failed: (error) => this.#gpuFailed(id, error),
     });
@@ -180,15 +223,30 @@ export class Fleet {
   #cpuMember(cpu: Cpu): Member<Cpu> {
     const { cpuPollHz, clock } = this.#parts;
     return new Member("cpu", cpu.id, cpu, {
-      ...this.#memberParts(cpuPollHz),
+      ...this.#memberParts("cpu", cpu.id, cpuPollHz),
       sampler: () => createPowerMeter(cpu, () => clock.monotonicMs()),
       failed: () => {},
     });
   }
 
-  #memberParts(hz: number): Omit<MemberParts, "sampler" | "failed"> {
-    const { clock, log, timeoutMs, wakefulness } = this.#parts;
-    return { clock, log, timeoutMs, wakefulness, periodMs: 1000 / hz };
+  #memberParts(device: DeviceKind, id: number, hz: number): Omit<MemberParts, "sampler" | "failed"> {
+    const { clock, log, timeoutMs, wakefulness, events } = this.#parts;
+    return {
+      clock,
+      log,
+      timeoutMs,
+      wakefulness,
+      periodMs: 1000 / hz,
+      stuck: (operation) => events.tell({ event: "lane_stuck", device, id, operation }),
+      back: (operation) => events.tell({ event: "lane_back", device, id, operation }),
+      notRestored: (name, error) =>
+        this.#failures.tell(`What leases have changed on ${name} could not be put back, and is tried again`, error),
+    };
+  }
+
+  #isBack(id: number): void {
+    this.#parts.log.warn(`GPU ${id} is there again`);
+    this.#parts.events.tell({ event: "gpu_back", device: "gpu", id });
   }
 
   #gpuFailed(id: number, error: unknown): void {
@@ -198,6 +256,7 @@ export class Fleet {
     const member = this.#members.gpu.get(id);
     if (member?.device) this.#lost.set(id, member.device);
     this.#parts.log.error(`GPU ${id} is lost: ${error.message}; looking for it`);
+    this.#parts.events.tell({ event: "gpu_lost", device: "gpu", id, reason: error.message });
     member?.adopt(error);
     this.#present.gpu = present(this.#members.gpu);
     this.#parts.lost();

@@ -3,6 +3,7 @@ import type { Clock } from "../contract/clock.ts";
 import type { Caller } from "../contract/command.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
+import type { Lease } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
 import { LaneWords } from "./lane-words.ts";
 import { UsualTimes } from "./usual-times.ts";
@@ -17,12 +18,17 @@ export interface LaneParts {
   /** How long a caller waits for an answer, and how long a driver call may run before the lane counts as stuck, in ms. */
   readonly timeoutMs: number;
   readonly wakefulness: Wakefulness;
+  /** Hears that a call of this operation has run for so long that the lane is stuck, and that it has returned after all. */
+  readonly stuck?: (operation: string) => void;
+  readonly back?: (operation: string) => void;
 }
 
 /** What a lane runs. */
 export interface Work {
   /** The operation's wire name. */
   readonly name: string;
+  /** The lease within which it is done. */
+  readonly lease?: Lease | undefined;
   /** Whether it changes nothing, so that nobody needs to know whether it takes effect. */
   readonly harmless?: boolean;
   /** Must reject rather than throw. */
@@ -92,9 +98,29 @@ export class Lane {
     });
   }
 
+  /** Runs `work` before all that waits, however much that is. Throws `lane_stuck`. */
+  runFirst(work: Work): Promise<Values> {
+    if (this.#stuck) return Promise.reject(this.#words.stuck(this.#stuck, this.#ranMs(this.#stuck)));
+    return new Promise((resolve, reject) => {
+      this.#waiting.unshift({ work, caller: undefined, resolve, reject, beganMs: 0, answered: false });
+      if (!this.#running) this.#next();
+    });
+  }
+
   /** Refuses all that waits. A call that runs goes on, and its caller still gets its answer. */
   refuseWaiting(error: ZeusdError): void {
-    const dropped = this.#waiting.splice(0);
+    this.#refuse(this.#waiting.splice(0), error);
+  }
+
+  /** Refuses what waits to be done within a lease. */
+  refuseOf(lease: Lease, error: ZeusdError): void {
+    this.#refuse(
+      this.#takeWaiting(({ work }) => work.lease?.number === lease.number),
+      error,
+    );
+  }
+
+  #refuse(dropped: readonly Entry[], error: ZeusdError): void {
     for (const entry of dropped) {
       entry.work.abandoned?.(error);
       // Where nobody waits, the line below says what became of it, once for all of them.
@@ -150,10 +176,12 @@ export class Lane {
     }
     if (this.#stuck || entry.answered)
       log.warn(this.#words.returnedLate(entry, tookMs, error, this.#stuck !== undefined));
+    const wasStuck = this.#stuck !== undefined;
     this.#stuck = undefined;
     this.#running = undefined;
     this.#next();
     entry.work.ended?.(error);
+    if (wasStuck) this.#parts.back?.(entry.work.name);
     if (values) entry.resolve(values);
     else entry.reject(error);
   }
@@ -233,6 +261,7 @@ export class Lane {
     // Nobody knows when it will return: others' calls must not be taken for the second in flight until then.
     wakefulness.ended();
     log.error(this.#words.becameStuck(entry));
+    this.#parts.stuck?.(entry.work.name);
     if (!entry.caller) this.#answerEarly(entry);
     this.refuseWaiting(this.#words.stuck(entry, this.#ranMs(entry)));
   }

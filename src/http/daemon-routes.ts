@@ -1,14 +1,21 @@
 // The daemon's own routes: what devices there are, what time it is, who one is, and what the policy says.
 import { describeActor, type Actor } from "../access/actor.ts";
 import { rightsOfActor } from "../access/explain.ts";
-import type { Access } from "../access/guard.ts";
+import { authorize, type Access } from "../access/guard.ts";
 import type { GpuStreamFormat } from "../contract/config.ts";
 import type { Clock } from "../contract/clock.ts";
+import type { Events } from "../contract/events.ts";
 import type { Health } from "../contract/health.ts";
+import type { Row } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
+import type { Settings } from "../settings/settings.ts";
+import { eventsReply } from "./events.ts";
 import { explainReply } from "./explain-route.ts";
-import { jsonReply, type Reply } from "./message.ts";
+import { acquireReply, listReply, releaseReply, renewReply } from "./lease-routes.ts";
+import { jsonReply, type Reply, type Request } from "./message.ts";
+import { readQuery } from "./query.ts";
 import type { DaemonRoute } from "./routes.ts";
+import { stateReply, stateRow } from "./state-route.ts";
 import type { Wire } from "./wire/wire.ts";
 
 export interface DaemonRouteParts {
@@ -16,6 +23,8 @@ export interface DaemonRouteParts {
   readonly fleet: Fleet;
   readonly clock: Clock;
   readonly health: Health;
+  readonly events: Events;
+  readonly settings: Settings;
   readonly wire: Wire;
   readonly version: string;
   readonly gpuStreamFormat: GpuStreamFormat;
@@ -23,16 +32,34 @@ export interface DaemonRouteParts {
 
 export function createDaemonRoutes(parts: DaemonRouteParts): readonly DaemonRoute[] {
   const { wire, clock, access } = parts;
-  const route = (path: string, guard: DaemonRoute["guard"], answer: DaemonRoute["answer"]): DaemonRoute => {
-    return { kind: "daemon", path, guard, wire, answer };
+  const route = (line: string, guard: DaemonRoute["guard"], answer: DaemonRoute["answer"], row?: Row): DaemonRoute => {
+    const [method, path = ""] = line.split(" ");
+    const about = { kind: "daemon", method: method === "POST" ? "POST" : "GET", path, guard, wire, answer } as const;
+    return row ? { ...about, row } : about;
   };
+  const own = { ...parts, gate: access.gate };
   return [
-    route("/discover", "open", () => jsonReply(200, discover(parts))),
-    route("/time", "open", () => jsonReply(200, { timestamp_ms: clock.epochMs() })),
-    route("/healthz", "open", () => healthReply(parts.health)),
-    route("/auth/whoami", "self", (actor) => jsonReply(200, whoami(access, actor))),
-    route("/policy/explain", "root", (_, request) => explainReply(parts, request)),
+    route("GET /discover", "open", () => jsonReply(200, discover(parts))),
+    route("GET /time", "open", () => jsonReply(200, { timestamp_ms: clock.epochMs() })),
+    route("GET /healthz", "open", () => healthReply(parts.health)),
+    route("GET /auth/whoami", "self", (actor) => jsonReply(200, whoami(access, actor))),
+    route("GET /policy/explain", "root", (_, request) => explainReply(parts, request)),
+    route("POST /lease/acquire", "gpu-control", (actor, request) => acquireReply(own, actor, request)),
+    route("POST /lease/renew", "gpu-control", (actor, request) => renewReply(own, actor, request)),
+    route("POST /lease/release", "gpu-control", (actor, request) => releaseReply(own, actor, request)),
+    route("GET /lease/list", "gpu-read", (actor, request) => listReply(own, actor, request)),
+    route("GET /gpu/get_state", "gpu-read", (actor, request) => stateReply(own, actor, request), stateRow),
+    route("GET /events", "gpu-read", (actor, request) => followEvents(own, actor, request)),
   ];
+}
+
+/** A stream that ends when it would not be granted any more. */
+function followEvents({ access, events, clock }: DaemonRouteParts, actor: Actor, request: Request): Reply {
+  access.gate.requireReader(actor, "gpu-read");
+  readQuery(request.query, []);
+  return eventsReply({ events, clock }, async () => {
+    access.gate.requireReader(await authorize(access, { guard: "gpu-read" }, request), "gpu-read");
+  });
 }
 
 /** 200 in any case: a daemon that goes on is not to be started anew. */

@@ -1,4 +1,5 @@
 // A dry run: everything that can be checked without the driver is, and the answer says what would have been done.
+import type { Permit } from "../access/gate.ts";
 import type { Command } from "../contract/command.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import type { Member } from "../devices/member.ts";
@@ -9,7 +10,7 @@ export function dryRunReply(
   fleet: Fleet,
   command: Command,
   members: readonly Member[],
-  rules: ReadonlyMap<number, string>,
+  { rules, leases }: Pick<Permit, "rules" | "leases">,
 ): Reply {
   fleet.rehearse(command, members);
   const { row, parameters } = command;
@@ -20,6 +21,8 @@ export function dryRunReply(
     would: `${row.name}${asked.join("")} on ${where}`,
     operation: row.name,
     asked: parameters,
-    [`${row.device}s`]: Object.fromEntries(members.map(({ id }) => [id, { rule: rules.get(id) ?? null }])),
+    [`${row.device}s`]: Object.fromEntries(
+      members.map(({ id }) => [id, { rule: rules.get(id)?.name ?? null, lease: leases?.get(id)?.number ?? null }]),
+    ),
   });
 }

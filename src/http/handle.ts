@@ -45,18 +45,19 @@ export function createHandler(parts: HandleParts): Handler {
     try {
       let actor = (progress.actor = await authorize(access, route, request));
       if (route.kind === "unknown") return emptyReply(404);
-      if (route.kind === "daemon") return route.answer(actor, request);
+      if (route.kind === "daemon") return await route.answer(actor, request);
       const { row, wire } = route;
       const decoded = wire.decode(row, request, route.segment);
       const command = (progress.command = await decoded);
       // A body may take its time, and a token may be revoked or expire meanwhile.
       if (access.tokens && decoded instanceof Promise) actor = await authorize(access, route, request);
       const members = fleet.select(command);
-      const { rules, witness } = access.gate.permit({ request, actor }, command, members);
+      const permit = access.gate.permit({ request, actor }, command, members);
       if (row.kind === "stream")
         return streams.reply(command, members, () => recheck(parts, progress, command, members));
-      if (command.dryRun) return dryRunReply(fleet, command, members, rules);
-      return wire.reply(row, await fleet.run(command, request, members, witness));
+      if (command.dryRun) return dryRunReply(fleet, command, members, permit);
+      const { leases, witness } = permit;
+      return wire.reply(command, await fleet.run(command, members, { caller: request, leases, witness }));
     } catch (error) {
       return refuse(parts, progress, error);
     }

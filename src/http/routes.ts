@@ -21,7 +21,10 @@ interface OperationRoute extends Guarded {
 /** A route of the daemon itself. */
 export interface DaemonRoute extends Guarded {
   readonly kind: "daemon";
+  readonly method: "GET" | "POST";
   readonly path: string;
+  /** Whose right it takes, where that is an operation's. */
+  readonly row?: Row;
   answer(actor: Actor, request: Request): Reply | Promise<Reply>;
 }
 
@@ -44,7 +47,7 @@ export interface Wires {
 export function createRoutes(wires: Wires, daemonRoutes: readonly DaemonRoute[]): RouteTable {
   const exact = new Map<string, Route>();
   const byId = new Map<string, Row>();
-  for (const route of daemonRoutes) exact.set(`GET ${route.path}`, route);
+  for (const route of daemonRoutes) exact.set(`${route.method} ${route.path}`, route);
   const openPaths = new Set(daemonRoutes.filter(({ guard }) => guard === "open").map(({ path }) => path));
   for (const row of allOperations) {
     const method = row.kind === "write" ? "POST" : "GET";

@@ -78,7 +78,7 @@ function decodeFields(row: Row, body: FlatJson): Readonly<Record<string, Value>>
   const entries = body.kind === "object" ? body.entries : inOrder(names, body.items);
   const values: Record<string, Value> = {};
   for (const [name, raw] of entries) {
-    if (row.kind === "write" && cautions.includes(name)) throw unheeded(name);
+    if (row.kind === "write" && cautions.some((caution) => caution === name)) throw unheeded(name);
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (!field) continue;
     if (Object.hasOwn(values, name)) throw unreadable(`duplicate field \`${name}\``);
@@ -142,7 +142,7 @@ function unreadable(detail: string, cause?: unknown): ZeusdError {
   return new ZeusdError("bad_request", `Json deserialize error: ${detail}`, { cause });
 }
 
-function reply(row: Row, results: Results): Reply {
+function reply({ row }: Command, results: Results): Reply {
   if (row.kind === "write") return emptyReply(200);
   const [values] = results.values();
   return jsonReply(200, values);

@@ -10,7 +10,7 @@ import { emptyReply, jsonReply, textReply, type Reply } from "../message.ts";
 import { parseDeviceList } from "./device-list.ts";
 import { excerpt } from "./excerpt.ts";
 import { remembered } from "./remembered.ts";
-import { refusalHeaders, type Wire } from "./wire.ts";
+import { cautions, refusalHeaders, type Wire } from "./wire.ts";
 
 export function createQueryWire(clock: Clock): Wire {
   const decoders: ReadonlyMap<Row, (query: string) => Command> = new Map(
@@ -22,13 +22,17 @@ export function createQueryWire(clock: Clock): Wire {
       if (!decoder) throw new ZeusdError("internal", `The query wire has no ${row.name}`);
       return decoder(query);
     },
-    reply: (row, results) => reply(row, results, clock),
+    reply: (command, results) => reply(command, results, clock),
     refuse,
   };
 }
 
 /** Known to every write, and not named by refusals, whose text is the original's. */
-const dryRunName = "dry_run";
+const extras: Readonly<Record<(typeof cautions)[number], Pick<Field, "type"> | "lease_id">> = {
+  lease_id: "lease_id",
+  dry_run: { type: "boolean" },
+  atomic: { type: "boolean" },
+};
 
 /** The parameter that names a command's devices. */
 export const idsName = { gpu: "gpu_ids", cpu: "cpu_ids" } as const satisfies Record<DeviceKind, string>;
@@ -38,7 +42,6 @@ export function decodeQuery(row: Row, query: string): Command {
   const ids = idsName[row.device];
   const known = [ids, ...Object.keys(row.parameters), ...(row.kind === "write" ? ["block"] : [])];
   const given = decodePairs(query, known, row);
-  const dryRun = given.get(dryRunName) === true;
   for (const name of known) {
     if (given.has(name) || (name === ids && row.kind !== "write")) continue;
     throw unreadable(`missing field \`${name}\``);
@@ -48,8 +51,20 @@ export function decodeQuery(row: Row, query: string): Command {
   for (const name in row.parameters) parameters[name] = given.get(name) as Value;
   checkRange(row, parameters);
   const block = given.get("block") !== false;
-  const asked = { row, parameters, block, ...(dryRun ? { dryRun } : {}) };
+  const asked = { row, parameters, block, ...cautionsOf(given, block) };
   return typeof list === "string" ? { ...asked, devices: parseDeviceList(list, row.device, ids) } : asked;
+}
+
+function cautionsOf(given: ReadonlyMap<string, Value | string>, block: boolean): Partial<Command> {
+  const leaseId = given.get("lease_id");
+  const atomic = given.get("atomic") === true;
+  if (atomic && !block)
+    throw new ZeusdError("bad_request", "atomic needs block=true: who does not wait cannot be told");
+  return {
+    ...(given.get("dry_run") === true ? { dryRun: true } : {}),
+    ...(atomic ? { atomic } : {}),
+    ...(typeof leaseId === "string" ? { leaseId } : {}),
+  };
 }
 
 /** The pairs of a query string, left to right: the first bad one is what the refusal is about. */
@@ -59,12 +74,13 @@ function decodePairs(query: string, known: readonly string[], row: Row): Readonl
     if (pair === "") continue;
     const equals = pair.indexOf("=");
     const name = decodeText(equals < 0 ? pair : pair.slice(0, equals));
-    if (!known.includes(name) && !(name === dryRunName && row.kind === "write"))
+    const extra = row.kind === "write" ? cautions.find((caution) => caution === name) : undefined;
+    if (!known.includes(name) && extra === undefined)
       throw unreadable(`unknown field \`${excerpt(name)}\`, expected ${listOf(known)}`);
     if (given.has(name)) throw unreadable(`duplicate field \`${name}\``);
     const text = equals < 0 ? "" : decodeText(pair.slice(equals + 1));
-    const field = name === "block" || name === dryRunName ? booleanField : row.parameters[name];
-    given.set(name, field ? decodeValue(text, field) : text);
+    const field = extra === undefined ? (name === "block" ? booleanField : row.parameters[name]) : extras[extra];
+    given.set(name, field === "lease_id" ? decodeLeaseId(text) : field ? decodeValue(text, field) : text);
   }
   return given;
 }
@@ -87,6 +103,11 @@ function decodeValue(text: string, field: Pick<Field, "type">): Value {
   return value;
 }
 
+function decodeLeaseId(text: string): string {
+  if (/^[\da-f]{32}$/.test(text)) return text;
+  throw unreadable("lease_id is not 32 hexadecimal digits");
+}
+
 function listOf(names: readonly string[]): string {
   const quoted = names.map((name) => `\`${name}\``);
   return quoted.length > 2 ? `one of ${quoted.join(", ")}` : quoted.join(" or ");
@@ -99,7 +120,9 @@ function unreadable(detail: string): ZeusdError {
   return new UnreadableQuery("bad_request", `Query deserialize error: ${detail}`);
 }
 
-function reply(row: Row, results: Results, clock: Clock): Reply {
+function reply({ row, atomic }: Command, results: Results, clock: Clock): Reply {
+  if (atomic)
+    return jsonReply(200, { atomic, gpus: Object.fromEntries([...results.keys()].map((id) => [id, "done"])) });
   if (row.kind === "write") return emptyReply(200);
   if (row.layout === "by_id") return jsonReply(200, Object.fromEntries(results));
   const power_mw: Record<number, Value | Values> = {};
@@ -122,9 +145,10 @@ function refuse(error: ZeusdError | CommandFailed, row?: Row): Reply {
   return jsonReply(status, { error: error.message, code }, refusalHeaders(error));
 }
 
-function refuseSome({ errors, results, worst }: CommandFailed): Reply {
+function refuseSome({ errors, results, worst, undone }: CommandFailed): Reply {
   const messages = Object.fromEntries([...errors].map(([id, { message }]) => [id, message]));
-  const body = { errors: messages, results: Object.fromEntries(results), code: worst.code };
+  const told = undone ? { undone: Object.fromEntries(undone) } : { results: Object.fromEntries(results) };
+  const body = { errors: messages, ...told, code: worst.code };
   return jsonReply(worst.status, body, refusalHeaders(worst));
 }
 

@@ -1,0 +1,35 @@
+// What a daemon says when it does not do what it was asked: one sentence, whatever shape its wire gives that.
+
+export class Refusal extends Error {
+  override readonly name = "Refusal";
+  readonly status: number;
+
+  constructor(status: number, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+  }
+}
+
+/** Refusals are `{"error"}`, `{"errors"}` by GPU, or plain text. */
+export function sentenceOf(body: string): string {
+  const { error, errors } = objectOf(body) ?? {};
+  if (typeof error === "string") return harmless(error);
+  if (typeof errors !== "object" || errors === null) return harmless(body.trim());
+  const sentences = Object.entries(errors).map(([id, text]) => `GPU ${id}: ${String(text)}`);
+  return harmless(sentences.join("; "));
+}
+
+/** What a body holds, if it is an object of JSON. */
+export function objectOf(body: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(body);
+    return typeof value === "object" && value !== null ? { ...value } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Text that others chose, for a terminal: what would break a line, or turn one around, is shown as unknown. */
+export function harmless(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\u{fffd}");
+}

@@ -1,0 +1,77 @@
+// Puts a GPU's settings where they should be: before everything else in its lane, and again until it has worked.
+import type { Clock } from "../contract/clock.ts";
+import { messageOf, ZeusdError } from "../contract/errors.ts";
+import type { GpuSettings } from "../settings/gpu-settings.ts";
+import type { Values } from "../contract/field.ts";
+import type { Lane } from "./lane.ts";
+
+/** How long to wait before a restoration that has failed is tried again, in ms: longer each time. */
+const firstWaitMs = 1_000;
+const longestWaitMs = 60_000;
+
+export interface RestorationParts {
+  readonly settings: GpuSettings;
+  readonly lane: Lane;
+  readonly clock: Clock;
+  /** Why the GPU cannot be driven now, if it cannot. */
+  readonly away: () => ZeusdError | undefined;
+  /** Hears of what will be tried again. */
+  readonly failed: (error: unknown) => void;
+}
+
+export class Restoration {
+  readonly #parts: RestorationParts;
+  #running: Promise<string | undefined> | undefined;
+  #waitMs = firstWaitMs;
+  #cancelRetry = (): void => {};
+
+  constructor(parts: RestorationParts) {
+    this.#parts = parts;
+  }
+
+  /** Settles with undefined when everything is where it should be, or with a sentence that says why that has to wait. */
+  settle(): Promise<string | undefined> {
+    return (this.#running ??= this.#settle().finally(() => (this.#running = undefined)));
+  }
+
+  async #settle(): Promise<string | undefined> {
+    const { settings, away } = this.#parts;
+    while (settings.owes) {
+      const reason = away();
+      // It is done when the GPU is there again.
+      if (reason) return reason.message;
+      try {
+        // What ends meanwhile may be owed as well.
+        // oxlint-disable-next-line no-await-in-loop
+        await this.#runFirst();
+      } catch (error) {
+        this.#again(error);
+        return messageOf(error);
+      }
+    }
+    this.#cancelRetry();
+    this.#waitMs = firstWaitMs;
+    return undefined;
+  }
+
+  #runFirst(): Promise<Values> {
+    const { lane, settings } = this.#parts;
+    return new Promise((resolve, reject) => {
+      lane.runFirst({ name: "restoration", call: () => settings.settle(), abandoned: reject }).then(resolve, reject);
+    });
+  }
+
+  #again(error: unknown): void {
+    const { clock, failed } = this.#parts;
+    // The lane says when it works again, and a GPU that is away says when it is back.
+    if (
+      error instanceof ZeusdError &&
+      (error.code === "deadline" || error.code === "lane_stuck" || error.code === "gpu_away")
+    )
+      return;
+    failed(error);
+    this.#cancelRetry();
+    this.#cancelRetry = clock.after(this.#waitMs, () => void this.settle());
+    this.#waitMs = Math.min(2 * this.#waitMs, longestWaitMs);
+  }
+}
