@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { figure, runLoad, startEcho } from "./programs.ts";
 import { isMet, notesOf, pageOf, tableOf, type Echo } from "./report.ts";
 import { accessWork } from "./rows-access.ts";
+import { leaseWork } from "./rows-leases.ts";
 import { contests } from "./rows.ts";
 import { ownWork } from "./rows-own.ts";
 import { median } from "./statistics.ts";
@@ -43,7 +44,7 @@ const bench: Bench = {
 const isWanted = ({ name }: Row): boolean => parts.length === 0 || parts.some((part) => name.includes(part));
 
 const results: Result[] = [];
-for (const work of [...contests, ...accessWork, ...ownWork].filter((one) => one.rows.some(isWanted))) {
+for (const work of [...contests, ...accessWork, ...leaseWork, ...ownWork].filter((one) => one.rows.some(isWanted))) {
   process.stderr.write(`${work.rows.map(({ name }) => name).join("; ")}\n`);
   const measured = (await work.measure(bench)).filter(isWanted);
   for (const result of measured) {

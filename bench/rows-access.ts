@@ -2,12 +2,11 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { ours, withDaemons } from "./own.ts";
-import { figure, runLoad } from "./programs.ts";
+import { measurePaired } from "./paired.ts";
+import { figure } from "./programs.ts";
 import { load, setLimit, slow } from "./rows.ts";
-import { readSamples } from "./samples.ts";
 import { median, quotients } from "./statistics.ts";
 import type { Bench, Result, Row, Work } from "./work.ts";
 
@@ -19,63 +18,6 @@ const backToBack: Row = {
   target: { of: "ratio", is: "at least", value: 0.95 },
 };
 
-interface Pairs {
-  readonly differences: readonly number[];
-  /** Processor time for a request in microseconds, of the first daemon and the second. */
-  readonly processor: readonly [number, number];
-}
-
-/**
- * What is asked for is smaller than what a processor more or less does: hence both daemons share one, and the load has
- * another. They are fresh each time, since two processes of the same program differ by some microseconds.
- */
-async function comparePairs(bench: Bench, count: number, args: readonly string[], header?: string): Promise<Pairs> {
-  const several = availableParallelism() > 1;
-  const pinned = several ? { processor: 1 } : {};
-  const samples = join(bench.freshFolder(), "samples");
-  return withDaemons(bench, [pinned, { ...pinned, args }], async (daemons) => {
-    const [one, other] = daemons;
-    if (!one || !other) throw new Error("two daemons are needed");
-    const more = header === undefined ? {} : { "pair-header": header };
-    const run = (requests: number): Promise<unknown> =>
-      runLoad(one.socket, {
-        requests: [setLimit("0", true)],
-        options: { "warm-up": 0, requests, pair: other.socket, samples, ...more },
-        ...(several && { processor: 0 }),
-      });
-    await run(Math.ceil(5000 * bench.effort.share)); // young programs are slow, and not equally so
-    const before = daemons.map((daemon) => daemon.processorSeconds());
-    await run(count);
-    const spent = daemons.map((daemon, index) => daemon.processorSeconds() - (before[index] ?? Number.NaN));
-    const [first = Number.NaN, second = Number.NaN] = spent.map((seconds) => (seconds * 1e6) / count);
-    return { differences: readSamples(samples), processor: [first, second] };
-  });
-}
-
-/** Pairs of a daemon with something and one without, and pairs of two without for comparison, in turn. */
-async function measurePaired(bench: Bench, row: Row, args: () => readonly string[], header?: string): Promise<Result> {
-  const audited: Pairs[] = [];
-  const control: Pairs[] = [];
-  const { rounds: count, share } = bench.effort;
-  const pairs = Math.ceil((50_000 * share) / count);
-  for (let round = 0; round < count; round += 1) {
-    const measures = [
-      async () => audited.push(await comparePairs(bench, pairs, args(), header)),
-      async () => control.push(await comparePairs(bench, Math.ceil(pairs / 3), [])),
-    ];
-    for (const measure of round % 2 === 0 ? measures : measures.toReversed()) await measure();
-  }
-  const all = audited.flatMap(({ differences }) => differences);
-  const noise = median(control.flatMap(({ differences }) => differences));
-  const more = audited.map(({ processor: [without, spent] }) => spent - without);
-  const without = median(audited.map(({ processor }) => processor[0]));
-  const note =
-    `median of ${all.length} paired differences; two daemons without it differ by ${noise.toFixed(1)} µs; ` +
-    `processor time per request: ${median(more).toFixed(1)} µs more than the ${without.toFixed(0)} µs without`;
-  const rounds = audited.map(({ differences }) => median(differences));
-  return { ...row, ours: median(all), rounds, note };
-}
-
 async function measureToken(bench: Bench): Promise<readonly Result[]> {
   const key = join(bench.freshFolder(), "key");
   writeFileSync(key, randomBytes(32), { mode: 0o600 });
@@ -83,7 +25,7 @@ async function measureToken(bench: Bench): Promise<readonly Result[]> {
   const words = [bench.programs.ours, ...issue, "--expires", "1d"];
   const said = execFileSync(process.execPath, words, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
   const header = `authorization: Bearer ${said.trim()}`;
-  return [await measurePaired(bench, token, () => ["--signing-key-path", key], header)];
+  return [await measurePaired(bench, token, () => ["--signing-key-path", key], { header })];
 }
 
 /** Rules of which the last one decides, with everything that a rule can have. */
