@@ -9,12 +9,13 @@ import type { Config, TcpListener } from "./contract/config.ts";
 import { StartError, ZeusdError } from "./contract/errors.ts";
 import { Events } from "./contract/events.ts";
 import { Health } from "./contract/health.ts";
+import { isPutBack } from "./contract/lease.ts";
 import type { Log } from "./contract/log.ts";
 import type { Fleet } from "./devices/fleet.ts";
 import { createDaemonRoutes, discover } from "./http/daemon-routes.ts";
 import { createHandler, type Handler } from "./http/handle.ts";
 import { fittingConnections } from "./http/open-files.ts";
-import { isLoopback, listen, resolveHost } from "./http/listen.ts";
+import { isLoopback, listen, requirePlace, resolveHost } from "./http/listen.ts";
 import { createOriginGuard } from "./http/origin.ts";
 import { createRequestIds } from "./http/request-id.ts";
 import { createRoutes } from "./http/routes.ts";
@@ -65,6 +66,7 @@ export interface Daemon {
 /** Throws a StartError that says what was tried and what to do. */
 export async function startDaemon(config: Config, parts: DaemonParts): Promise<Daemon> {
   const { log, clock } = parts;
+  await requirePlace(config.listener, log);
   const { handler, fleet, settings, broken, reload, close } = await assemble(config, parts);
   const { maxStreams } = config;
   // On a Unix socket each connection comes with a handle on its process.
@@ -82,9 +84,11 @@ export async function startDaemon(config: Config, parts: DaemonParts): Promise<D
     async drain(patienceMs) {
       const late = new ZeusdError("stopping", "The daemon is stopping, and what ran before has not returned.");
       const cancel = clock.after(patienceMs, () => fleet.refuseAll(late));
-      await http.drain();
-      await fleet.idle();
+      const idle = http.drain().then(() => fleet.idle());
+      // A GPU that hangs must not keep what leases have changed on the others.
+      await Promise.race([idle, new Promise<void>((resolve) => void clock.after(patienceMs / 2, resolve))]);
       if (config.onStop === "restore") await endLeases(fleet, settings, log);
+      await idle;
       cancel();
     },
     finish() {
@@ -102,7 +106,7 @@ async function endLeases(fleet: Fleet, settings: Settings, log: Log): Promise<vo
   const ends = settings.leases.all.map((lease) => fleet.end(lease, "daemon_stopped"));
   for (const outcomes of await Promise.all(ends)) {
     for (const [id, outcome] of outcomes) {
-      if (outcome === "restored" || outcome === "unchanged") continue;
+      if (isPutBack(outcome)) continue;
       log.warn(`What leases have changed on GPU ${id} is not put back yet, which the next start does: ${outcome}`);
     }
   }

@@ -8,6 +8,7 @@ import { Health } from "./contract/health.ts";
 import type { Log } from "./contract/log.ts";
 import type { Fleet } from "./devices/fleet.ts";
 import type { Settings } from "./settings/settings.ts";
+import { describeValue } from "./settings/knobs.ts";
 import { startFleet } from "./start-fleet.ts";
 import { startSettings } from "./start-settings.ts";
 
@@ -35,6 +36,10 @@ export async function restore(config: Config, parts: RestoreParts): Promise<bool
   }
   const health = new Health();
   const events = new Events(() => clock.epochMs());
+  events.listen((event) => {
+    if (event.event !== "restored") return;
+    stdout(`GPU ${event.gpu}: ${event.setting} is ${describeValue(event.value)} again\n`);
+  });
   const { settings, close } = startSettings(config, { ...parts, health, events });
   try {
     if (all) for (const lease of settings.leases.all) settings.leases.end(lease, "forced");
@@ -57,7 +62,6 @@ async function settleAll(fleet: Fleet, settings: Settings, { clock, stdout }: Re
     const outcome = await gpu.settle();
     if (outcome === undefined) waiting.delete(gpu.name);
     else waiting.set(gpu.name, outcome);
-    stdout(`${gpu.name}: ${outcome ?? "as it was before"}\n`);
   });
   await Promise.race([Promise.all(settled), new Promise<void>((resolve) => void clock.after(patienceMs, resolve))]);
   for (const [gpu, reason] of waiting) stdout(`${gpu} has still to be put back: ${reason}\n`);

@@ -9,9 +9,9 @@ import type { Health } from "./contract/health.ts";
 import type { Log } from "./contract/log.ts";
 import { createProcessOpener } from "./native/held-process.ts";
 import { lockFile, lockHolder } from "./native/lock.ts";
-import { openJournalFile } from "./settings/journal-file.ts";
+import { openJournalFile, type OpenedJournal } from "./settings/journal-file.ts";
 import { Settings } from "./settings/settings.ts";
-import { InUse, openStateDirectory, type StateDirectory } from "./settings/state-directory.ts";
+import { openStateDirectory, type StateDirectory } from "./settings/state-directory.ts";
 
 export interface StartSettingsParts {
   readonly clock: Clock;
@@ -32,40 +32,54 @@ export function startSettings(config: Config, parts: StartSettingsParts): OpenSe
   const { clock, log, health, events } = parts;
   const { reassert } = config;
   const shared = { clock, log, health, events, reassert, openProcess: createProcessOpener() };
-  const directory = openDirectory(config, parts);
-  if (!directory) return { settings: new Settings(shared), close() {} };
-  try {
-    const { path } = directory;
-    const journal = openJournalFile({ directory: path, bootId: bootId(), log, epochMs: () => clock.epochMs() });
-    const settings = new Settings({ ...shared, journal });
-    return {
-      settings,
-      close() {
-        settings.close();
-        directory.close();
-      },
-    };
-  } catch (error) {
-    directory.close();
-    const text = `Cannot use the state directory '${directory.path}': ${messageOf(error)}; give --state-dir another one`;
-    throw new StartError(text, { cause: error });
-  }
+  const state = openState(config, parts);
+  const settings = new Settings({ ...shared, journal: state?.journal });
+  return {
+    settings,
+    close() {
+      settings.close();
+      state?.directory.close();
+    },
+  };
 }
 
-/** One that was not asked for is done without where it cannot be had. */
-function openDirectory(
+interface State {
+  readonly directory: StateDirectory;
+  readonly journal: OpenedJournal;
+}
+
+/**
+ * One that was not asked for is done without where it cannot be had. It may be a killed daemon's that hangs in the driver: its
+ * socket is free, and others' GPUs shall not wait for that one.
+ */
+function openState(
   { stateDir: path, stateDirRequired, listener }: Config,
-  { log, euid }: StartSettingsParts,
-): StateDirectory | undefined {
+  parts: StartSettingsParts,
+): State | undefined {
   if (path === undefined) return undefined;
   // The socket has no place then either, and says so itself.
   if (!stateDirRequired && listener.mode === "uds" && !existsSync(dirname(path))) return undefined;
   try {
-    return openStateDirectory({ path, euid, lock: lockFile, holder: lockHolder });
+    return openStateIn(path, parts);
   } catch (error) {
-    if (stateDirRequired || error instanceof InUse) throw error;
-    log.warn(`${messageOf(error)}. Until then, what leases have changed is not put back after the daemon was killed`);
+    if (stateDirRequired) throw error;
+    parts.log.warn(
+      `${messageOf(error)}. Until then, what leases have changed is not put back after the daemon was killed`,
+    );
     return undefined;
+  }
+}
+
+function openStateIn(path: string, { clock, log, euid }: StartSettingsParts): State {
+  const directory = openStateDirectory({ path, euid, lock: lockFile, holder: lockHolder });
+  try {
+    const epochMs = (): number => clock.epochMs();
+    const journal = openJournalFile({ directory: directory.path, bootId: bootId(), euid, log, epochMs });
+    return { directory, journal };
+  } catch (error) {
+    directory.close();
+    const text = `Cannot use the state directory '${directory.path}': ${messageOf(error)}; give --state-dir another one`;
+    throw new StartError(text, { cause: error });
   }
 }
 

@@ -1,5 +1,5 @@
 // The actor: who asks. Made of what the kernel says of the connection, and of what a token says.
-import type { LeasePeer } from "../contract/lease.ts";
+import type { Claimant, LeasePeer } from "../contract/lease.ts";
 import type { Claims } from "./token.ts";
 
 /** The process at the other end of a Unix socket, as it was when it connected (SO_PEERCRED, SO_PEERGROUPS). */
@@ -32,6 +32,11 @@ export function describeActor({ peer, claims }: Actor): string {
 export function actorKey({ peer, claims }: Actor): string {
   if (peer) return `uid ${peer.uid}`;
   return claims ? `sub ${claims.sub}` : "";
+}
+
+/** The actor as leases know it. */
+export function claimantOf({ peer, claims }: Actor): Claimant {
+  return { peer, sub: claims?.sub };
 }
 
 /** Somebody to ask the policy about, who is not there. */

@@ -5,7 +5,7 @@ import { ZeusdError } from "../contract/errors.ts";
 import { gpuKey, type Lease, type LeaseBook } from "../contract/lease.ts";
 import type { ApiGroup, Row } from "../contract/operations.ts";
 import type { Target } from "../contract/target.ts";
-import { actorKey, describeActor, type Actor } from "./actor.ts";
+import { actorKey, claimantOf, describeActor, type Actor } from "./actor.ts";
 import type { Asking } from "./asking.ts";
 import type { Audit } from "./audit.ts";
 import { decide, decideLease, isMeant, mayRead, type Policy, type Rate, type Rule } from "./policy.ts";
@@ -63,7 +63,7 @@ export class Gate {
     return audit ? { rules, leases, witness: audit.witness(asking, command, rules, leases) } : { rules, leases };
   }
 
-  /** Throws, in this order, `forbidden`, `gpu_away` for a GPU that was never there, `bad_request` for none. */
+  /** Throws for the first GPU that may not be leased: `gpu_away` if it was never there, `forbidden` if the policy says no. */
   requireLeasable(actor: Actor, targets: readonly Target[], exclusive: boolean): void {
     const { policy } = this.#parts;
     for (const target of targets) {
@@ -73,8 +73,8 @@ export class Gate {
     }
   }
 
-  /** Throws `forbidden` if an actor may not read anything of an API group. */
-  requireReader(actor: Actor, group: ApiGroup): void {
+  /** Throws `forbidden` if an actor may not use anything of an API group. */
+  requireAnyOf(actor: Actor, group: ApiGroup): void {
     const { policy } = this.#parts;
     const refusal = policy && mayRead(policy(), actor, group);
     if (refusal !== undefined) throw new RuleRefusal("forbidden", refusal, undefined);
@@ -88,9 +88,8 @@ export class Gate {
     rules: ReadonlyMap<number, Rule>,
   ): ReadonlyMap<number, Lease> | undefined {
     const { leases, restoreOnExit } = this.#parts;
-    const isPlain = leaseId === undefined && leases.isEmpty && !restoreOnExit;
-    if (isPlain && (rules.size === 0 || ![...rules.values()].some(speaksOfLeases))) return undefined;
-    const claimant = { peer: actor.peer, sub: actor.claims?.sub };
+    if (leaseId === undefined && leases.isEmpty && !restoreOnExit && !speakOfLeases(rules)) return undefined;
+    const claimant = claimantOf(actor);
     const claimed = new Map<number, Lease>();
     for (const target of targets) {
       const rule = rules.get(target.id);
@@ -159,8 +158,9 @@ function judge(policy: Policy, { actor }: Asking, command: Command, targets: rea
   return { rules, shares };
 }
 
-function speaksOfLeases({ lease, restoreOnExit }: Rule): boolean {
-  return lease === "required" || restoreOnExit === true;
+function speakOfLeases(rules: ReadonlyMap<number, Rule>): boolean {
+  for (const { lease, restoreOnExit } of rules.values()) if (lease === "required" || restoreOnExit) return true;
+  return false;
 }
 
 function leaseRefusal({ name }: Rule, text: string): RuleRefusal {

@@ -1,4 +1,5 @@
 // The lease of `zeusd run`: taken, kept for as long as the program runs, and given back.
+import { isPutBack } from "../contract/lease.ts";
 import { acquire, release, renew, type Acquired, type Wanted } from "../client/leases.ts";
 import type { Daemon } from "../client/connect.ts";
 import { Refusal, harmless } from "../client/refusal.ts";
@@ -31,7 +32,7 @@ export async function takeLease(daemon: Daemon, wanted: Wanted, parts: LeasePart
       try {
         const { gpus } = await release(daemon, { leaseId });
         for (const [id, outcome] of Object.entries(gpus)) {
-          if (outcome !== "restored" && outcome !== "unchanged") parts.warn(`GPU ${id}: ${harmless(outcome)}`);
+          if (!isPutBack(outcome)) parts.warn(`GPU ${id}: ${harmless(outcome)}`);
         }
       } catch (error) {
         parts.warn(`the lease could not be released, and ends by itself: ${messageOf(error)}`);
@@ -47,8 +48,7 @@ async function acquireSomehow(daemon: Daemon, wanted: Wanted): Promise<Acquired>
     return await acquire(daemon, wanted);
   } catch (error) {
     // A daemon cannot see processes that are in another pid namespace than its own, as those of a container may be.
-    if (error instanceof Refusal && error.status === 400 && error.message.includes("ttl_s"))
-      return acquire(daemon, limited);
+    if (error instanceof Refusal && error.code === "ttl_required") return acquire(daemon, limited);
     throw error;
   }
 }

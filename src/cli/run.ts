@@ -1,4 +1,5 @@
 // `zeusd run`: takes a lease, sets what it was told to, runs the program, and gives the lease back.
+import { gpuRows } from "../contract/operations.ts";
 import { connect, type Daemon, type Environment } from "../client/connect.ts";
 import { write, type Acquired } from "../client/leases.ts";
 import { messageOf } from "../contract/errors.ts";
@@ -69,9 +70,9 @@ interface Write {
 function writesOf({ persistenceMode, powerLimit, gpuClocks, memoryClocks }: RunFlags): readonly Write[] {
   const writes: Write[] = [];
   const add = (operation: string, values: Write["values"]): void => void writes.push({ operation, values });
-  if (persistenceMode) add("set_persistence_mode", { enabled: String(persistenceMode === "on") });
-  if (powerLimit !== undefined) add("set_power_limit", { power_limit_mw: powerLimit });
-  if (gpuClocks) add("set_gpu_locked_clocks", { ...gpuClocks });
-  if (memoryClocks) add("set_mem_locked_clocks", { ...memoryClocks });
+  if (persistenceMode) add(gpuRows.setPersistenceMode.name, { enabled: String(persistenceMode === "on") });
+  if (powerLimit !== undefined) add(gpuRows.setPowerLimit.name, { power_limit_mw: powerLimit });
+  if (gpuClocks) add(gpuRows.setGpuLockedClocks.name, { ...gpuClocks });
+  if (memoryClocks) add(gpuRows.setMemLockedClocks.name, { ...memoryClocks });
   return writes;
 }

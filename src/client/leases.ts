@@ -6,7 +6,7 @@ import type { Values } from "../contract/field.ts";
 import type { Setting } from "../contract/operations.ts";
 import type { Answer } from "./ask.ts";
 import type { Daemon } from "./connect.ts";
-import { Refusal, objectOf, sentenceOf } from "./refusal.ts";
+import { Refusal, codeOf, objectOf, sentenceOf } from "./refusal.ts";
 
 export interface Wanted {
   /** Ids, UUIDs or PCI addresses, separated by commas; all GPUs if left out. */
@@ -42,6 +42,9 @@ export interface ListedLease extends LeaseFacts {
 /** More than the longest time limit that a daemon can be given for a driver call, in ms. */
 const writePatienceMs = 110_000;
 
+/** A restoration may have to wait for a call that runs. */
+const releasePatienceMs = 2 * writePatienceMs;
+
 export async function acquire(daemon: Daemon, { gpuIds, exclusive, reason, ttlS }: Wanted): Promise<Acquired> {
   const query = given({ gpu_ids: gpuIds, exclusive: exclusive ? "true" : undefined, reason, ttl_s: ttlS });
   return answered<Acquired>(daemon, await daemon.ask("POST", `/lease/acquire${query}`), "lease_id");
@@ -60,7 +63,7 @@ export async function release(
     "leaseId" in which
       ? given({ lease_id: which.leaseId })
       : given({ lease: which.lease, force: which.force ? "true" : undefined });
-  return answered<Released>(daemon, await daemon.ask("POST", `/lease/release${query}`), "gpus");
+  return answered<Released>(daemon, await daemon.ask("POST", `/lease/release${query}`, releasePatienceMs), "gpus");
 }
 
 export async function list(daemon: Daemon): Promise<readonly ListedLease[]> {
@@ -89,7 +92,8 @@ function accepted(daemon: Daemon, { status, body }: Answer): void {
   if (status === 200) return;
   // A path that a daemon does not know has an empty answer.
   if (status === 404 && body === "") throw new Refusal(404, `The daemon at '${daemon.name}' knows no leases`);
-  throw new Refusal(status, sentenceOf(body) || `The daemon at '${daemon.name}' answers with status ${status}`);
+  const text = sentenceOf(body) || `The daemon at '${daemon.name}' answers with status ${status}`;
+  throw new Refusal(status, text, codeOf(body));
 }
 
 /** The answer, which must have this key. */

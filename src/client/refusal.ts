@@ -3,10 +3,13 @@
 export class Refusal extends Error {
   override readonly name = "Refusal";
   readonly status: number;
+  /** The daemon's word for what is wrong, where its answer has one. */
+  readonly code: string | undefined;
 
-  constructor(status: number, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(status: number, message: string, code?: string) {
+    super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -17,6 +20,11 @@ export function sentenceOf(body: string): string {
   if (typeof errors !== "object" || errors === null) return harmless(body.trim());
   const sentences = Object.entries(errors).map(([id, text]) => `GPU ${id}: ${String(text)}`);
   return harmless(sentences.join("; "));
+}
+
+export function codeOf(body: string): string | undefined {
+  const { code } = objectOf(body) ?? {};
+  return typeof code === "string" ? code : undefined;
 }
 
 /** What a body holds, if it is an object of JSON. */

@@ -6,6 +6,8 @@ const statuses = {
   unknown_device: 400,
   invalid_argument: 400,
   not_supported: 400,
+  /** Nothing but time would end the lease that is asked for. */
+  ttl_required: 400,
   unauthenticated: 401,
   no_permission: 403,
   scope_missing: 403,

@@ -45,6 +45,13 @@ export type GpuKey = string;
 /** Why a lease has ended. */
 export type LeaseEnd = "released" | "forced" | "holder_ended" | "expired" | "daemon_stopped";
 
+/** What became of one GPU when a lease ended: a word, or a sentence that says why it has to wait. */
+export const putBack = ["restored", "unchanged"] as const;
+
+export function isPutBack(outcome: string): boolean {
+  return putBack.some((word) => word === outcome);
+}
+
 /** A process that is watched for its end, whatever becomes of its connections. */
 export interface HeldProcess extends ProcessId {
   /** Calls back once when it has ended, from the event loop, also if it had ended before. */

@@ -315,7 +315,17 @@ export const cpuOperations = {
   },
 } as const satisfies Record<string, Operation>;
 
+type Rows<Table extends Record<string, Operation>> = { readonly [Name in keyof Table]: Row };
+
+/** The rows of GPUs by their methods. Rules and rights know a row as this very object: it is never copied. */
+export const gpuRows: Rows<typeof gpuOperations> = rowsOf(gpuOperations);
+const cpuRows = rowsOf(cpuOperations);
+
+function rowsOf<Table extends Record<string, Operation>>(table: Table): Rows<Table> {
+  const rows = Object.entries(table).map(([call, row]) => [call, { call, ...row }] as const);
+  // They have the names that they are made of.
+  return Object.fromEntries(rows) as Rows<Table>;
+}
+
 /** Every row with the name of its method, for what loops over the table. */
-export const allOperations: readonly Row[] = [...Object.entries(gpuOperations), ...Object.entries(cpuOperations)].map(
-  ([call, row]) => ({ call, ...row }),
-);
+export const allOperations: readonly Row[] = [...Object.values<Row>(gpuRows), ...Object.values<Row>(cpuRows)];

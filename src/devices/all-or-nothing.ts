@@ -6,12 +6,12 @@ import { Attempt } from "../settings/attempt.ts";
 import { gather } from "./gather.ts";
 import type { Member } from "./member.ts";
 
+/** What is done on one device, and hears what of it is to be undone. */
+export type AttemptedWork = (member: Member, attempt: Attempt) => Promise<Values>;
+export type Failed = (member: Member, error: unknown) => void;
+
 /** The same as `gather`. A call that has not returned in time and succeeds later all the same is undone then. */
-export async function runWhole(
-  members: readonly Member[],
-  work: (member: Member, attempt: Attempt) => Promise<Values>,
-  failed: (member: Member, error: unknown) => void,
-): Promise<Results> {
+export async function runWhole(members: readonly Member[], work: AttemptedWork, failed: Failed): Promise<Results> {
   const attempts = new Map(members.map((member) => [member, new Attempt()]));
   const attemptOf = (member: Member): Attempt => attempts.get(member) ?? new Attempt();
   try {

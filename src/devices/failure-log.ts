@@ -1,6 +1,6 @@
 // Tells the log of commands that failed, without letting a client fill it.
 import type { Clock } from "../contract/clock.ts";
-import { messageOf } from "../contract/errors.ts";
+import { messageOf, ZeusdError, type ErrorCode } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
 
 /** How long the same failure is counted instead of told again, in milliseconds. */
@@ -35,4 +35,19 @@ export class FailureLog {
     this.#counts.delete(text);
     if (count) this.#log.warn(`${text} (${count} more times in ${quietMs / 1000} s)`);
   }
+}
+
+/** What says something of the device, which an operator should hear of, and not of what was asked. */
+const news: ReadonlySet<ErrorCode> = new Set([
+  "driver_error",
+  "io_error",
+  "gpu_lost",
+  "driver_mismatch",
+  "deadline",
+  "queue_full",
+  "client_gone",
+]);
+
+export function isNews(error: unknown): boolean {
+  return error instanceof ZeusdError && news.has(error.code);
 }

@@ -2,16 +2,18 @@
 import type { Clock } from "../contract/clock.ts";
 import type { Command, Results, Sample } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
-import { ZeusdError, type ErrorCode } from "../contract/errors.ts";
+import { ZeusdError } from "../contract/errors.ts";
+import type { Values } from "../contract/field.ts";
 import type { Events } from "../contract/events.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
 import { gpuKey, type Lease, type LeaseEnd } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
-import { gpuOperations, type DeviceKind } from "../contract/operations.ts";
-import { FailureLog } from "./failure-log.ts";
+import { gpuRows, type DeviceKind } from "../contract/operations.ts";
+import { FailureLog, isNews } from "./failure-log.ts";
 import { gather } from "./gather.ts";
+import type { Attempt } from "../settings/attempt.ts";
 import type { Settings } from "../settings/settings.ts";
-import { runWhole } from "./all-or-nothing.ts";
+import { runWhole, type AttemptedWork, type Failed } from "./all-or-nothing.ts";
 import { Member, type MemberParts, type Terms } from "./member.ts";
 import { createPowerMeter } from "./power-meter.ts";
 import { select } from "./selection.ts";
@@ -39,8 +41,6 @@ export interface RunTerms extends Pick<Terms, "caller" | "witness"> {
   /** The lease within which it is written, by device. */
   readonly leases?: ReadonlyMap<number, Lease> | undefined;
 }
-
-const getPower = { ...gpuOperations.getPower, call: "getPower" } as const;
 
 export class Fleet {
   readonly #parts: FleetParts;
@@ -112,29 +112,29 @@ export class Fleet {
    * Runs a command on its devices. With `block`, throws CommandFailed if one of them fails; without, returns as soon as all
    * are queued, and what fails later goes to the log. A device that takes no command now refuses it for all.
    */
-  async run(command: Command, members: readonly Member[], { caller, witness, leases }: RunTerms): Promise<Results> {
-    const { name } = command.row;
-    if (command.atomic) {
-      return runWhole(
-        members,
-        (member, attempt) => {
-          return member.run(command, { caller, witness, lease: leases?.get(member.id), attempt });
-        },
-        (member, error) => this.#tellFailure(name, member, error),
-      );
-    }
-    if (command.block) {
-      return gather(
-        members,
-        (member) => member.run(command, { caller, witness, lease: leases?.get(member.id) }),
-        (member, error) => this.#tellFailure(name, member, error),
-      );
-    }
+  run(command: Command, members: readonly Member[], terms: RunTerms): Promise<Results> {
+    const { caller, witness, leases } = terms;
+    if (!command.block) return this.#runUnheeded(command, members, terms);
+    const work = (member: Member, attempt?: Attempt): Promise<Values> =>
+      member.run(command, { caller, witness, lease: leases?.get(member.id), attempt });
+    const failed = (member: Member, error: unknown): void => {
+      if (isNews(error)) this.#failures.tell(`${command.row.name} on ${member.name} failed`, error);
+    };
+    return command.atomic ? this.#runWhole(command, members, work, failed) : gather(members, work, failed);
+  }
+
+  /** What would be undone at once is not even begun. */
+  async #runWhole(command: Command, members: readonly Member[], work: AttemptedWork, failed: Failed): Promise<Results> {
+    this.requireWilling(command, members);
+    return runWhole(members, work, failed);
+  }
+
+  async #runUnheeded(command: Command, members: readonly Member[], { witness, leases }: RunTerms): Promise<Results> {
     this.requireWilling(command, members);
     for (const member of members) {
       member
         .run(command, { witness, lease: leases?.get(member.id) })
-        .catch((error) => this.#failures.tell(`${name} on ${member.name} failed after its reply`, error));
+        .catch((error) => this.#failures.tell(`${command.row.name} on ${member.name} failed after its reply`, error));
     }
     return new Map();
   }
@@ -202,10 +202,6 @@ export class Fleet {
     for (const member of this.#all) member.stopReadingBack("the daemon stopped before it was read");
   }
 
-  #tellFailure(operation: string, { name }: Member, error: unknown): void {
-    if (isNews(error)) this.#failures.tell(`${operation} on ${name} failed`, error);
-  }
-
   get #all(): readonly Member[] {
     return [...this.#members.gpu.values(), ...this.#members.cpu.values()];
   }
@@ -215,7 +211,7 @@ export class Fleet {
     return new Member("gpu", id, device, {
       ...this.#memberParts("gpu", id, gpuPollHz),
       settings: this.#parts.settings,
-      sampler: (call) => ({ sample: () => call(getPower, {}) }),
+      sampler: (call) => ({ sample: () => call(gpuRows.getPower, {}) }),
       failed: (error) => this.#gpuFailed(id, error),
     });
   }
@@ -265,19 +261,4 @@ export class Fleet {
 
 function present<Device extends Gpu | Cpu>(members: ReadonlyMap<number, Member<Device>>): readonly Member<Device>[] {
   return [...members.values()].filter(({ device }) => device).toSorted((one, other) => one.id - other.id);
-}
-
-/** What says something of the device, which an operator should hear of, and not of what was asked. */
-const news: ReadonlySet<ErrorCode> = new Set([
-  "driver_error",
-  "io_error",
-  "gpu_lost",
-  "driver_mismatch",
-  "deadline",
-  "queue_full",
-  "client_gone",
-]);
-
-function isNews(error: unknown): boolean {
-  return error instanceof ZeusdError && news.has(error.code);
 }

@@ -31,6 +31,8 @@ export interface Work {
   readonly lease?: Lease | undefined;
   /** Whether it changes nothing, so that nobody needs to know whether it takes effect. */
   readonly harmless?: boolean;
+  /** Whether it is tried again when it is dropped. */
+  readonly comesAgain?: boolean;
   /** Must reject rather than throw. */
   call(): Promise<Values>;
   /** Hears that the call is under way. */
@@ -127,11 +129,11 @@ export class Lane {
       if (entry.caller) entry.reject(error);
       else entry.resolve({});
     }
-    const accepted = dropped.filter(({ caller, work }) => !caller && !work.harmless).length;
+    const accepted = dropped.filter(({ caller, work }) => !caller && !work.harmless && !work.comesAgain).length;
     if (accepted > 0) this.#parts.log.warn(this.#words.droppedAccepted(accepted, error));
   }
 
-  /** The same, and answers the caller of the running call, too: whether that takes effect, nobody knows. */
+  /** Refuses all that waits, and answers the caller of the running call, too: whether that takes effect, nobody knows. */
   refuseAll(error: ZeusdError): void {
     this.refuseWaiting(error);
     if (this.#running) this.#answerEarly(this.#running, "so far");

@@ -140,7 +140,8 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
 
   /** Why a command would not even be queued now. */
   refusal({ row }: Pick<Command, "row">): ZeusdError | undefined {
-    if (this.#device instanceof ZeusdError) return this.#awayError(this.#device);
+    const away = this.#away;
+    if (away) return away;
     return row.by === "feed" ? undefined : this.lane.refusal();
   }
 
@@ -148,8 +149,8 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     { row, parameters }: Pick<Command, "row" | "parameters">,
     { caller, witness, lease, attempt }: Terms,
   ): Promise<Values> {
-    if (this.#device instanceof ZeusdError) {
-      const away = this.#awayError(this.#device);
+    const away = this.#away;
+    if (away) {
       if (witness) this.#accounted({ row, parameters }, witness).abandoned(away);
       return Promise.reject(away);
     }
@@ -200,7 +201,7 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
       settings,
       lane: this.lane,
       clock,
-      away: () => (this.#device instanceof ZeusdError ? this.#awayError(this.#device) : undefined),
+      away: () => this.#away,
       failed: (error) => notRestored(this.name, error),
     });
   }
@@ -243,6 +244,11 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
 
   #lackError({ name }: Row): ZeusdError {
     return new ZeusdError("not_supported", `${name} is not supported by ${this.name}`);
+  }
+
+  /** Why nothing can be driven now. */
+  get #away(): ZeusdError | undefined {
+    return this.#device instanceof ZeusdError ? this.#awayError(this.#device) : undefined;
   }
 
   #awayError(reason: ZeusdError): ZeusdError {

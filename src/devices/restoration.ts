@@ -1,6 +1,6 @@
 // Puts a GPU's settings where they should be: before everything else in its lane, and again until it has worked.
 import type { Clock } from "../contract/clock.ts";
-import { messageOf, ZeusdError } from "../contract/errors.ts";
+import { messageOf, ZeusdError, type ErrorCode } from "../contract/errors.ts";
 import type { GpuSettings } from "../settings/gpu-settings.ts";
 import type { Values } from "../contract/field.ts";
 import type { Lane } from "./lane.ts";
@@ -31,47 +31,51 @@ export class Restoration {
 
   /** Settles with undefined when everything is where it should be, or with a sentence that says why that has to wait. */
   settle(): Promise<string | undefined> {
-    return (this.#running ??= this.#settle().finally(() => (this.#running = undefined)));
+    const { settings, away } = this.#parts;
+    if (this.#running) return this.#running;
+    if (!settings.owes) return done;
+    const reason = away();
+    // It is done when the GPU is there again.
+    if (reason) return Promise.resolve(reason.message);
+    this.#running = this.#settle();
+    return this.#running;
   }
 
   async #settle(): Promise<string | undefined> {
-    const { settings, away } = this.#parts;
-    while (settings.owes) {
-      const reason = away();
-      // It is done when the GPU is there again.
-      if (reason) return reason.message;
-      try {
-        // What ends meanwhile may be owed as well.
-        // oxlint-disable-next-line no-await-in-loop
-        await this.#runFirst();
-      } catch (error) {
-        this.#again(error);
-        return messageOf(error);
-      }
+    try {
+      // What ends meanwhile may be owed as well.
+      // oxlint-disable-next-line no-await-in-loop
+      while (this.#parts.settings.owes) await this.#runFirst();
+      this.#cancelRetry();
+      this.#waitMs = firstWaitMs;
+      return undefined;
+    } catch (error) {
+      this.#again(error);
+      return messageOf(error);
+    } finally {
+      this.#running = undefined;
     }
-    this.#cancelRetry();
-    this.#waitMs = firstWaitMs;
-    return undefined;
   }
 
   #runFirst(): Promise<Values> {
     const { lane, settings } = this.#parts;
     return new Promise((resolve, reject) => {
-      lane.runFirst({ name: "restoration", call: () => settings.settle(), abandoned: reject }).then(resolve, reject);
+      const work = { name: "restoration", comesAgain: true, call: () => settings.settle(), abandoned: reject };
+      lane.runFirst(work).then(resolve, reject);
     });
   }
 
   #again(error: unknown): void {
     const { clock, failed } = this.#parts;
-    // The lane says when it works again, and a GPU that is away says when it is back.
-    if (
-      error instanceof ZeusdError &&
-      (error.code === "deadline" || error.code === "lane_stuck" || error.code === "gpu_away")
-    )
-      return;
+    if (error instanceof ZeusdError && awaited.has(error.code)) return;
     failed(error);
     this.#cancelRetry();
     this.#cancelRetry = clock.after(this.#waitMs, () => void this.settle());
     this.#waitMs = Math.min(2 * this.#waitMs, longestWaitMs);
   }
 }
+
+const done: Promise<undefined> = Promise.resolve(undefined);
+
+/** The lane says when it works again, and a GPU that is away says when it is back. */
+const awaited: ReadonlySet<ErrorCode> = new Set(["deadline", "lane_stuck", "gpu_away", "gpu_lost", "stopping"]);

@@ -4,7 +4,14 @@ import { ZeusdError, type ErrorCode } from "../contract/errors.ts";
 import type { LeaseFacts } from "../contract/events.ts";
 import type { Values } from "../contract/field.ts";
 import { gpuKey, type Lease } from "../contract/lease.ts";
-import { allOperations, gpuOperations, settings, type Row, type Setting } from "../contract/operations.ts";
+import {
+  allOperations,
+  gpuRows,
+  settings,
+  type gpuOperations,
+  type Row,
+  type Setting,
+} from "../contract/operations.ts";
 import type { Reading } from "./last-known.ts";
 import type { Member } from "./member.ts";
 
@@ -44,14 +51,10 @@ export interface GpuState extends Readonly<Record<Setting, SettingState>> {
   readonly supported?: Readonly<Record<string, Values | null>>;
 }
 
-function rowOf(call: keyof typeof gpuOperations): Row {
-  return { call, ...gpuOperations[call] };
-}
-
-const reasonsRow = rowOf("getThrottleReasons");
+const reasonsRow = gpuRows.getThrottleReasons;
 const tellers = allOperations.filter(({ tells }) => tells);
 /** What tells what a GPU can do. It does not change while the daemon runs. */
-const abilities = [rowOf("getPowerLimitConstraints"), rowOf("getDefaultPowerLimit"), rowOf("getSupportedClocks")];
+const abilities = [gpuRows.getPowerLimitConstraints, gpuRows.getDefaultPowerLimit, gpuRows.getSupportedClocks];
 
 /** The reason that says of a setting that it binds, in the driver's terms. */
 const bindingReasons: Partial<Record<Setting, keyof (typeof gpuOperations)["getThrottleReasons"]["result"]>> = {
@@ -126,8 +129,8 @@ function settingState(
   const winner = remembered?.winner(setting);
   const asked = winner && winner.order > 0 ? winner.value : null;
   const holder = leases().find(({ number }) => number === winner?.lease);
-  // What no driver tells is what the daemon has set.
-  const set = told("set")?.reading ?? lastKnown.setting(setting);
+  // It may have been set since it was last read.
+  const set = lastKnown.setting(setting) ?? told("set")?.reading;
   const reason = bindingReasons[setting];
   const reasons = found.get(reasonsRow)?.reading?.values;
   return {

@@ -6,7 +6,7 @@ import type { GpuStreamFormat } from "../contract/config.ts";
 import type { Clock } from "../contract/clock.ts";
 import type { Events } from "../contract/events.ts";
 import type { Health } from "../contract/health.ts";
-import type { Row } from "../contract/operations.ts";
+import { gpuRows, type Row } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import type { Settings } from "../settings/settings.ts";
 import { eventsReply } from "./events.ts";
@@ -15,7 +15,7 @@ import { acquireReply, listReply, releaseReply, renewReply } from "./lease-route
 import { jsonReply, type Reply, type Request } from "./message.ts";
 import { readQuery } from "./query.ts";
 import type { DaemonRoute } from "./routes.ts";
-import { stateReply, stateRow } from "./state-route.ts";
+import { stateReply } from "./state-route.ts";
 import type { Wire } from "./wire/wire.ts";
 
 export interface DaemonRouteParts {
@@ -48,17 +48,17 @@ export function createDaemonRoutes(parts: DaemonRouteParts): readonly DaemonRout
     route("POST /lease/renew", "gpu-control", (actor, request) => renewReply(own, actor, request)),
     route("POST /lease/release", "gpu-control", (actor, request) => releaseReply(own, actor, request)),
     route("GET /lease/list", "gpu-read", (actor, request) => listReply(own, actor, request)),
-    route("GET /gpu/get_state", "gpu-read", (actor, request) => stateReply(own, actor, request), stateRow),
+    route("GET /gpu/get_state", "gpu-read", (actor, request) => stateReply(own, actor, request), gpuRows.getState),
     route("GET /events", "gpu-read", (actor, request) => followEvents(own, actor, request)),
   ];
 }
 
 /** A stream that ends when it would not be granted any more. */
 function followEvents({ access, events, clock }: DaemonRouteParts, actor: Actor, request: Request): Reply {
-  access.gate.requireReader(actor, "gpu-read");
+  access.gate.requireAnyOf(actor, "gpu-read");
   readQuery(request.query, []);
   return eventsReply({ events, clock }, async () => {
-    access.gate.requireReader(await authorize(access, { guard: "gpu-read" }, request), "gpu-read");
+    access.gate.requireAnyOf(await authorize(access, { guard: "gpu-read" }, request), "gpu-read");
   });
 }
 

@@ -1,11 +1,11 @@
 // The routes of leases: acquire, renew, release and list.
-import type { Actor } from "../access/actor.ts";
+import { claimantOf, type Actor } from "../access/actor.ts";
 import type { Gate } from "../access/gate.ts";
 import type { Command } from "../contract/command.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
-import { gpuKey, type Claimant, type Lease } from "../contract/lease.ts";
-import { gpuOperations, type Row, type Setting } from "../contract/operations.ts";
+import { gpuKey, type Lease } from "../contract/lease.ts";
+import { gpuRows, type Setting } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import type { Member } from "../devices/member.ts";
 import { longestTtlS } from "../settings/leases.ts";
@@ -23,12 +23,10 @@ export interface LeaseRouteParts {
 
 /** The longest reason, in characters. */
 const longestReason = 200;
-/** What selects GPUs as a write does. */
-const anyWrite: Row = { call: "setPowerLimit", ...gpuOperations.setPowerLimit };
 
 /** The GPUs that a list names; without a list all that are there. Throws `bad_request` and UnknownDevice. */
 function selectGpus(fleet: Fleet, list: string | undefined): readonly Member[] {
-  const all: Command = { row: anyWrite, parameters: {}, block: true };
+  const all: Command = { row: gpuRows.setPowerLimit, parameters: {}, block: true };
   if (list === undefined) return fleet.select(all);
   return fleet.select({ ...all, devices: parseDeviceList(list, "gpu", idsName.gpu) });
 }
@@ -49,16 +47,17 @@ export function acquireReply({ gate, fleet, settings }: LeaseRouteParts, actor: 
   return leaseReply(settings, lease);
 }
 
-export function renewReply({ settings }: LeaseRouteParts, _: Actor, { query }: Request): Reply {
+export function renewReply({ gate, settings }: LeaseRouteParts, actor: Actor, { query }: Request): Reply {
   const { lease_id, ttl_s } = readQuery(query, ["lease_id", "ttl_s"]);
   if (lease_id === undefined) throw bad("lease_id is missing");
   const ttlS = readCount("ttl_s", ttl_s, longestTtlS);
+  gate.requireAnyOf(actor, "gpu-control");
   return leaseReply(settings, settings.leases.renew(settings.leases.byId(lease_id), ttlS));
 }
 
 /** Answers when what the lease had changed is put back, with what became of each GPU; with `block=false` at once. */
 export async function releaseReply(
-  { fleet, settings }: LeaseRouteParts,
+  { gate, fleet, settings }: LeaseRouteParts,
   actor: Actor,
   { query }: Request,
 ): Promise<Reply> {
@@ -66,15 +65,20 @@ export async function releaseReply(
   if ((lease_id === undefined) === (number === undefined)) throw bad("Give either lease_id, or lease with its number");
   const waits = readFlag("block", block, true);
   const isForced = readFlag("force", force, false);
+  gate.requireAnyOf(actor, "gpu-control");
   const { leases } = settings;
   const lease =
     lease_id === undefined
-      ? leases.byNumber(readCount("lease", number, Number.MAX_SAFE_INTEGER) ?? 0)
+      ? leases.byNumber(readCount("lease", number, Number.MAX_SAFE_INTEGER))
       : leases.byId(lease_id);
   const isOwn = lease_id !== undefined || leases.isOwnedBy(lease, claimantOf(actor));
   if (!isOwn) requireForce(lease, actor, isForced);
   const ended = fleet.end(lease, isOwn ? "released" : "forced");
-  if (!waits) return jsonReply(200, { lease: lease.number });
+  if (!waits) {
+    // Ends in words, whatever happens.
+    void ended;
+    return jsonReply(200, { lease: lease.number });
+  }
   return jsonReply(200, { lease: lease.number, gpus: Object.fromEntries(await ended) });
 }
 
@@ -87,7 +91,7 @@ function requireForce({ number, owner }: Lease, { peer }: Actor, isForced: boole
 }
 
 export function listReply({ gate, fleet, settings }: LeaseRouteParts, actor: Actor, { query }: Request): Reply {
-  gate.requireReader(actor, "gpu-read");
+  gate.requireAnyOf(actor, "gpu-read");
   readQuery(query, []);
   const { leases } = settings;
   const members = fleet.gpuMembers;
@@ -133,8 +137,4 @@ function readReason(reason: string | undefined): string | undefined {
   if (reason === undefined || reason === "") return undefined;
   if (reason.length <= longestReason && !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(reason)) return reason;
   throw bad(`reason must be one line of at most ${longestReason} characters`);
-}
-
-function claimantOf({ peer, claims }: Actor): Claimant {
-  return { peer, sub: claims?.sub };
 }

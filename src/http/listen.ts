@@ -7,7 +7,12 @@ import { StartError } from "../contract/errors.ts";
 import type { Log } from "../contract/log.ts";
 import { osErrorText } from "../contract/os-error.ts";
 import { bound } from "./bind.ts";
-import { listenUnix } from "./unix-socket.ts";
+import { clearStaleSocket, listenUnix } from "./unix-socket.ts";
+
+/** Throws a StartError if another daemon has the place: before anything of its state is touched. */
+export async function requirePlace(listener: UnixListener | TcpListener, log: Log): Promise<void> {
+  if (listener.mode === "uds") await clearStaleSocket(listener.path, log);
+}
 
 /** Binds and returns the address that was bound, as the `Listening on` line shows it. Throws a StartError. */
 export async function listen(server: Server, listener: UnixListener | TcpListener, log: Log): Promise<string> {

@@ -12,7 +12,8 @@ export function readQuery<Name extends string>(query: string, names: readonly Na
   for (const [key, value] of Object.entries(given)) {
     const name = names.find((one) => one === key);
     if (name === undefined) {
-      throw bad(`unknown parameter ${JSON.stringify(excerpt(key))}; there are ${names.join(", ")}`);
+      const known = names.length === 0 ? "this takes none" : `there are ${names.join(", ")}`;
+      throw bad(`unknown parameter ${JSON.stringify(excerpt(key))}; ${known}`);
     }
     if (typeof value !== "string") throw bad(`${name} is given twice`);
     read[name] = value;
@@ -30,7 +31,7 @@ export function readFlag(name: string, text: string | undefined, otherwise: bool
 /** Throws `bad_request` for anything but a whole number from 1 to `most`. */
 export function readCount(name: string, text: string | undefined, most: number): number | undefined {
   if (text === undefined) return undefined;
-  const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
   if (value >= 1 && value <= most) return value;
   throw bad(`${name} is ${JSON.stringify(excerpt(text))} and must be a whole number from 1 to ${most}`);
 }

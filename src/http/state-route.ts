@@ -3,7 +3,7 @@ import type { Actor } from "../access/actor.ts";
 import type { Gate } from "../access/gate.ts";
 import type { Clock } from "../contract/clock.ts";
 import type { Command } from "../contract/command.ts";
-import { gpuOperations, type Row } from "../contract/operations.ts";
+import { gpuRows } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import { stateOf } from "../devices/state.ts";
 import type { Settings } from "../settings/settings.ts";
@@ -19,15 +19,13 @@ export interface StateRouteParts {
   readonly clock: Clock;
 }
 
-export const stateRow: Row = { call: "getState", ...gpuOperations.getState };
-
 /** A GPU that cannot be asked now is shown as it was last known. */
 export async function stateReply(parts: StateRouteParts, actor: Actor, request: Request): Promise<Reply> {
   const { gate, fleet, settings, clock } = parts;
   const { gpu_ids, include } = readQuery(request.query, ["gpu_ids", "include"]);
   if (include !== undefined && include !== "supported") throw bad("include must be supported");
   const command: Command = {
-    row: stateRow,
+    row: gpuRows.getState,
     parameters: {},
     block: true,
     devices:

@@ -96,7 +96,7 @@ async function bindClosed(server: Server, path: string): Promise<void> {
 }
 
 /** Removes a socket that nobody listens on. Throws a StartError if the path is taken by anything else. */
-async function clearStaleSocket(path: string, log: Log): Promise<void> {
+export async function clearStaleSocket(path: string, log: Log): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (!found) return;
   if (!found.isSocket()) {

@@ -50,8 +50,9 @@ export class Drifts {
     return true;
   }
 
-  /** Something else is written now. */
-  over(setting: Setting): void {
-    this.#now.delete(setting);
+  /** Something else should be there now. */
+  over(setting: Setting, expected: Values): void {
+    if (this.#now.delete(setting))
+      this.#parts.events.tell({ event: "drift_over", gpu: this.#gpu.id, setting, value: expected });
   }
 }

@@ -10,7 +10,7 @@ import { Drifts } from "./drifts.ts";
 import { describeValue, isSame, partsOf, readerOf, setterOf, type Part } from "./knobs.ts";
 import { untouched, winnerOf, withWrite, writeOf, type Winner, type Written } from "./layers.ts";
 import { Ledger, type LedgerParts } from "./ledger.ts";
-import { endLayers, settledKnob, type Knob } from "./records.ts";
+import { endLayers, settledKnob, unknownKnob, type Knob } from "./records.ts";
 
 /** What the settings of all GPUs share. */
 export interface SettingsParts extends LedgerParts {
@@ -119,20 +119,9 @@ export class GpuSettings {
     return this.#setAll(parts, parameters, lease, attempt);
   }
 
+  /** They belong together, and the lane runs one call at a time. */
   async #setAll(parts: readonly Part[], parameters: Values, lease?: Lease, attempt?: Attempt): Promise<Values> {
-    let failed = false;
-    let failure: unknown;
-    for (const part of parts) {
-      try {
-        // They belong together, and the lane runs one call at a time.
-        // oxlint-disable-next-line no-await-in-loop
-        await this.#set(part, parameters, lease, attempt);
-      } catch (error) {
-        if (!failed) failure = error;
-        failed = true;
-      }
-    }
-    if (failed) throw failure;
+    await tryAll(parts, (part) => this.#set(part, parameters, lease, attempt));
     return {};
   }
 
@@ -140,7 +129,7 @@ export class GpuSettings {
     const { nextOrder } = this.#shared;
     if ((lease ?? attempt) && this.#lacksBase(setting)) await this.#readBase(setting);
     if (lease && !this.#shared.lives(lease)) throw leaseOver(lease);
-    const { layered, touched } = this.#knobs.get(setting) ?? { layered: untouched, touched: false };
+    const { layered, touched } = this.#knobs.get(setting) ?? unknownKnob;
     const before = writeOf(layered, lease?.number);
     const written = { value, order: nextOrder() };
     if (lease) this.#ledger.require(setting, lease, layered, written);
@@ -148,8 +137,7 @@ export class GpuSettings {
       layered: withWrite(layered, lease?.number, written),
       touched: touched || lease !== undefined,
     });
-    this.#drifts.over(setting);
-    const undo = (): void => this.#undo(setting, lease, written, before);
+    this.#drifts.over(setting, value);
     const isOwed = this.#owed.has(setting);
     const calling = this.#gpu.call(row, value);
     // The driver is at it meanwhile.
@@ -158,14 +146,11 @@ export class GpuSettings {
     try {
       values = await calling;
     } catch (error) {
-      undo();
+      this.#undo(setting, lease, written, before);
       throw error;
     }
     // Somebody may not want it any more: another GPU of the same command has failed.
-    attempt?.did(() => {
-      undo();
-      this.#owe(setting);
-    });
+    if (attempt) attempt.did(() => this.#takeBack(setting, lease, written, before));
     return values;
   }
 
@@ -203,6 +188,12 @@ export class GpuSettings {
     this.#gpu.owes();
   }
 
+  /** Takes back what has been done. */
+  #takeBack(setting: Setting, lease: Lease | undefined, written: Written, before: Written | undefined): void {
+    this.#undo(setting, lease, written, before);
+    this.#owe(setting);
+  }
+
   /** Takes a write back, unless a later one has taken its place or its lease is over. */
   #undo(setting: Setting, lease: Lease | undefined, written: Written, before: Written | undefined): void {
     const knob = this.#knobs.get(setting);
@@ -223,22 +214,12 @@ export class GpuSettings {
       this.#owed.add(setting);
     }
     endLayers(this.#knobs, lease);
+    for (const setting of this.#owed) this.#drifts.over(setting, this.winner(setting)?.value ?? {});
   }
 
   /** Puts everything where it should be. Throws the first error when it has tried all; what failed is still owed. */
   async settle(): Promise<Values> {
-    let failed = false;
-    let failure: unknown;
-    for (const setting of this.#owed) {
-      try {
-        // oxlint-disable-next-line no-await-in-loop
-        await this.#settle(setting);
-      } catch (error) {
-        if (!failed) failure = error;
-        failed = true;
-      }
-    }
-    if (failed) throw failure;
+    await tryAll(this.#owed, (setting) => this.#settle(setting));
     return {};
   }
 
@@ -258,12 +239,21 @@ export class GpuSettings {
         }
         log.info(`${name}: ${setting} is ${describeValue(value)} again`);
         events.tell({ event: "restored", gpu: id, setting, value });
+        await this.#lookAgain(setting, value);
       }
-      // Something may have been written meanwhile, by the lease that is being put back.
+      // A lease may have ended meanwhile.
       if (this.winner(setting)?.order !== winner.order) return;
     }
     this.#owed.delete(setting);
     this.#forget(setting);
+  }
+
+  /** A drift that was put right may come again; one that the driver did not put right is not tried for ever. */
+  async #lookAgain(setting: Setting, expected: Values): Promise<void> {
+    const reader = readerOf(setting);
+    if (!reader || !this.#drifts.of(setting)) return;
+    const found = await this.#gpu.call(reader, {}).catch(() => undefined);
+    if (found) this.#drifts.hold(setting, expected, found);
   }
 
   /** Forgets what need not be remembered once nobody holds a setting. */
@@ -277,7 +267,7 @@ export class GpuSettings {
     this.#ledger.settled(setting);
   }
 
-  /** The fewest records that say what is remembered, for a journal that is written anew. */
+  /** What the journal has to remember when it is written anew. */
   *remembered(): Iterable<readonly [Setting, Knob]> {
     for (const [setting, knob] of this.#knobs) {
       const kept = knob.touched || this.#owed.has(setting) ? knob : settledKnob(setting, knob.layered);
@@ -289,4 +279,18 @@ export class GpuSettings {
 /** What a write within a lease that has ended meanwhile is told. */
 export function leaseOver({ number }: Lease): ZeusdError {
   return new ZeusdError("no_such_lease", `Lease ${number} has ended, and what was to be written within it was dropped`);
+}
+
+/** Does all of it, one after the other, and throws the first error then. */
+async function tryAll<Item>(items: Iterable<Item>, work: (item: Item) => Promise<unknown>): Promise<void> {
+  let first: { readonly error: unknown } | undefined;
+  for (const item of items) {
+    try {
+      // oxlint-disable-next-line no-await-in-loop
+      await work(item);
+    } catch (error) {
+      first ??= { error };
+    }
+  }
+  if (first) throw first.error;
 }

@@ -28,6 +28,7 @@ export class Journal {
   #limitBytes = tidyBytes;
   #tidying = false;
   #broken = false;
+  #isClosed = false;
 
   constructor(parts: JournalParts) {
     this.#parts = parts;
@@ -73,7 +74,6 @@ export class Journal {
       this.append(record);
     } catch {
       // What is missing in it now is there again once it is written anew.
-      this.#tidySoon();
     }
   }
 
@@ -92,6 +92,7 @@ export class Journal {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#parts.file?.close();
   }
 
@@ -100,8 +101,7 @@ export class Journal {
     this.#tidying = true;
     this.#parts.clock.after(tidyMs, () => {
       this.#tidying = false;
-      this.tidy();
-      if (this.#broken) this.#tidySoon();
+      if (!this.#isClosed) this.tidy();
     });
   }
 
@@ -110,5 +110,6 @@ export class Journal {
     if (!this.#broken) log.error(`The journal of leases cannot be written: ${messageOf(error)}`);
     this.#broken = true;
     health.report("journal", "The journal of leases cannot be written.");
+    this.#tidySoon();
   }
 }

@@ -8,8 +8,18 @@ export interface Part {
   readonly row: Row;
 }
 
-/** The operations that change one setting each, by what they set. */
-const setters = allOperations.filter((row) => row.settings?.length === 1);
+/** The operations that change a setting alone, by the names of what they take. */
+const setters: ReadonlyMap<Setting, ReadonlyMap<string, Row>> = new Map(
+  settings.map((setting) => {
+    const alone = allOperations.filter((row) => row.settings?.length === 1 && row.settings[0] === setting);
+    return [setting, new Map(alone.map((row) => [namesOf(row.parameters), row]))];
+  }),
+);
+
+/** In an order of their own: a body has its fields in the client's. */
+function namesOf(fields: object): string {
+  return Object.keys(fields).toSorted().join();
+}
 
 /** What tells a setting's value; absent for locked clocks, which no driver tells. */
 const readers: ReadonlyMap<Setting, Row> = new Map(
@@ -33,8 +43,7 @@ export function partsOf(row: Row): readonly Part[] {
 
 /** The operation that sets a setting to this value. A value without fields is what it is when nothing is set: it is reset then. */
 export function setterOf(setting: Setting, value: object): Row {
-  const names = Object.keys(value).join();
-  const row = setters.find((one) => one.settings?.[0] === setting && Object.keys(one.parameters).join() === names);
+  const row = setters.get(setting)?.get(namesOf(value));
   if (row) return row;
   throw new RangeError(`No operation sets ${setting} to ${JSON.stringify(value)}`);
 }

@@ -5,14 +5,16 @@ export interface LeaseEntry {
   /** Renewed, it is another record of the same number. */
   lease: Lease;
   readonly process: HeldProcess | undefined;
-  /** Whether the journal knows of it. */
-  isEntered: boolean;
+  /** Whether it was told of, to the journal first. */
+  isBegun: boolean;
   cancelExpiry: () => void;
 }
 
 export class LeaseTable {
   readonly #entries = new Map<number, LeaseEntry>();
+  readonly #byId = new Map<string, LeaseEntry>();
   readonly #byPid = new Map<number, LeaseEntry[]>();
+  readonly #exclusive = new Set<LeaseEntry>();
 
   get isEmpty(): boolean {
     return this.#entries.size === 0;
@@ -26,8 +28,20 @@ export class LeaseTable {
     return this.#entries.get(number);
   }
 
+  byId(id: string): LeaseEntry | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** The exclusive ones, of which there are few: every write looks at them. */
+  get exclusive(): Iterable<LeaseEntry> {
+    return this.#exclusive;
+  }
+
   add(entry: LeaseEntry): void {
-    this.#entries.set(entry.lease.number, entry);
+    const { lease } = entry;
+    this.#entries.set(lease.number, entry);
+    this.#byId.set(lease.id, entry);
+    if (lease.exclusive) this.#exclusive.add(entry);
     if (!entry.process) return;
     const others = this.#byPid.get(entry.process.pid);
     if (others) others.push(entry);
@@ -38,6 +52,8 @@ export class LeaseTable {
   remove(entry: LeaseEntry): boolean {
     const { lease, process } = entry;
     if (!this.#entries.delete(lease.number)) return false;
+    this.#byId.delete(lease.id);
+    this.#exclusive.delete(entry);
     if (!process) return true;
     const others = this.#byPid.get(process.pid)?.filter((other) => other !== entry) ?? [];
     if (others.length > 0) this.#byPid.set(process.pid, others);

@@ -27,7 +27,7 @@ export function describeLease({ number, owner, holder, implicit }: Lease): strin
   return `${implicit ? "Implicit lease" : "Lease"} ${number} of ${whoOf(owner, holder)}`;
 }
 
-/** For example `lease 3 of uid 1000 (python, pid 4711) since 2026-01-31T12:00:00Z: "night run"`. */
+/** For example `lease 3 of uid 1000 (python, pid 4711) since 2026-01-31T12:00:00Z (reason: "night run")`. */
 export function heldText({ number, owner, holder, sinceMs, reason }: Lease): string {
   const since = new Date(sinceMs).toISOString().replace(/\.\d+Z$/, "Z");
   const why = reason === undefined ? "" : ` (reason: ${JSON.stringify(reason)})`;

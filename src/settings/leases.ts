@@ -66,57 +66,47 @@ export class Leases implements LeaseBook {
 
   /** Those that the journal has to know of. */
   *entered(): Iterable<Lease> {
-    for (const { lease, isEntered } of this.#table.entries) if (isEntered) yield lease;
+    for (const { lease, isBegun } of this.#table.entries) if (isBegun) yield lease;
   }
 
   /** Takes on the leases that a daemon before has left, as far as their holders live and their time is not up; ends the others. */
   adopt(left: Iterable<Lease>, last: number, open: (process: ProcessId) => HeldProcess | undefined): void {
+    const { clock, log } = this.#parts;
     this.#last = Math.max(this.#last, last);
     for (const lease of left) {
       const process = lease.holder && open(lease.holder);
       const entry = this.#add(lease, process);
-      entry.isEntered = true;
+      entry.isBegun = true;
       if (lease.holder && !process) this.#end(entry, "holder_ended");
-      else this.#parts.log.info(`${describeLease(lease)} goes on`);
+      else if (lease.expiresMs !== undefined && lease.expiresMs <= clock.epochMs()) this.#end(entry, "expired");
+      else log.info(`${describeLease(lease)} goes on`);
     }
   }
 
   /**
-   * Throws `held` if another's lease is in the way, `bad_request` without a time to live where nothing else would end it,
+   * Throws `held` if another's lease is in the way, `ttl_required` without a time to live where nothing else would end it,
    * `too_many_leases` and `journal_unavailable`.
    */
   acquire(claimant: Claimant, { gpus, exclusive, reason, ttlS }: LeaseWish): Lease {
     for (const { key, name } of gpus) this.#requireFree(claimant, key, name, exclusive);
     this.#requireRoom(claimant, false);
-    const { peer, sub } = claimant;
-    const process = peer?.hold();
+    const process = claimant.peer?.hold();
     if (!process && ttlS === undefined) throw endless(claimant);
-    const sinceMs = this.#parts.clock.epochMs();
-    const lease: Lease = {
-      number: this.#last + 1,
-      id: this.#parts.newId(),
-      implicit: false,
-      exclusive,
-      reason,
-      sinceMs,
-      ...lifetime(ttlS, sinceMs),
-      owner: { uid: peer?.uid, program: peer?.program(), sub },
-      holder: process && idOf(process),
-      gpus: gpus.map(({ key }) => key),
-    };
+    const own = { implicit: false, exclusive, reason, gpus: gpus.map(({ key }) => key) };
+    const lease = { ...this.#newLease(claimant, process, own), ...lifetime(ttlS, this.#parts.clock.epochMs()) };
     try {
       this.#parts.journal.append({ record: "lease", lease });
+      this.#add(lease, process).isBegun = true;
     } catch (error) {
       process?.close();
       throw error;
     }
-    this.#add(lease, process).isEntered = true;
     this.#tell("lease_acquired", lease);
     return lease;
   }
 
   implicit(claimant: Claimant): Lease | undefined {
-    const { peer, sub } = claimant;
+    const { peer } = claimant;
     const [own] = peer?.lineage() ?? [];
     const known = own && this.#table.newestOf(own, ({ implicit }) => implicit);
     if (known) return known;
@@ -131,16 +121,7 @@ export class Leases implements LeaseBook {
       process.close();
       throw error;
     }
-    const lease: Lease = {
-      number: this.#last + 1,
-      id: this.#parts.newId(),
-      implicit: true,
-      exclusive: false,
-      sinceMs: this.#parts.clock.epochMs(),
-      owner: { uid: peer?.uid, program: peer?.program(), sub },
-      holder: idOf(process),
-      gpus: [],
-    };
+    const lease = this.#newLease(claimant, process, { implicit: true, exclusive: false, gpus: [] });
     this.#add(lease, process);
     return lease;
   }
@@ -151,31 +132,31 @@ export class Leases implements LeaseBook {
       throw new ZeusdError("bad_request", `Lease ${lease.number} does not cover ${gpuName}; acquire one that does`);
     }
     if (claimant.peer?.uid === 0 || lease?.exclusive) return lease;
-    for (const entry of this.#table.entries) {
-      if (entry.lease.exclusive && entry.lease.gpus.includes(gpu) && !isOwn(entry.lease, claimant)) {
-        throw new ZeusdError(
-          "held",
-          `${gpuName} is held by ${heldText(entry.lease)}; nothing may be written until it ends`,
-        );
-      }
+    for (const { lease: other } of this.#table.exclusive) {
+      if (!other.gpus.includes(gpu) || isOwn(other, claimant)) continue;
+      throw new ZeusdError("held", `${gpuName} is held by ${heldText(other)}; nothing may be written until it ends`);
     }
     return lease;
   }
 
   /** The lease whose id this is. Throws `no_such_lease`. */
   byId(id: string): Lease {
-    for (const { lease } of this.#table.entries) if (lease.id === id) return lease;
+    const entry = this.#table.byId(id);
+    if (entry) return entry.lease;
     throw new ZeusdError("no_such_lease", "lease_id is that of no lease, or of one that has ended");
   }
 
   /** The lease of this number. Throws `no_such_lease`. */
-  byNumber(number: number): Lease {
-    const entry = this.#table.get(number);
+  byNumber(number: number | undefined): Lease {
+    const entry = number === undefined ? undefined : this.#table.get(number);
     if (entry) return entry.lease;
     throw new ZeusdError("no_such_lease", `There is no lease ${number}, or it has ended`);
   }
 
-  /** Lets a lease live for `ttlS` more seconds, or for as many as before. Throws `bad_request` if only its holder ends it. */
+  /**
+   * Lets a lease live for `ttlS` more seconds, or for as many as before; one that only its holder has ended so far gets a time to live.
+   * Throws `bad_request` without either.
+   */
   renew(lease: Lease, ttlS = lease.ttlS): Lease {
     const entry = this.#table.get(lease.number);
     if (!entry) throw leaseOver(lease);
@@ -195,13 +176,13 @@ export class Leases implements LeaseBook {
     if (entry) this.#end(entry, why);
   }
 
-  /** Has the journal know of a lease before the first of its layers. Throws `journal_unavailable`. */
-  enter(lease: Lease): void {
+  /** Has the journal know of a lease before it writes to a GPU for the first time. Throws `journal_unavailable`. */
+  enter(lease: Lease, gpu: GpuKey): void {
     const entry = this.#table.get(lease.number);
-    if (!entry || entry.isEntered) return;
+    if (!entry || entry.isBegun) return;
     this.#parts.journal.append({ record: "lease", lease });
-    entry.isEntered = true;
-    this.#tell("lease_acquired", lease);
+    entry.isBegun = true;
+    this.#tell("lease_acquired", lease, factsOf({ ...lease, gpus: [gpu] }, this.#parts.idOf));
   }
 
   /** Whether a claimant may end a lease whose id it does not know: its holder, and the same user. */
@@ -211,8 +192,23 @@ export class Leases implements LeaseBook {
     return peer ? peer.uid === lease.owner.uid : sub !== undefined && sub === lease.owner.sub;
   }
 
+  #newLease(
+    { peer, sub }: Claimant,
+    process: HeldProcess | undefined,
+    own: Pick<Lease, "implicit" | "exclusive" | "reason" | "gpus">,
+  ): Lease {
+    return {
+      number: this.#last + 1,
+      id: this.#parts.newId(),
+      ...own,
+      sinceMs: this.#parts.clock.epochMs(),
+      owner: { uid: peer?.uid, program: peer?.program(), sub },
+      holder: process && idOf(process),
+    };
+  }
+
   #add(lease: Lease, process: HeldProcess | undefined): LeaseEntry {
-    const entry: LeaseEntry = { lease, process, isEntered: false, cancelExpiry: () => {} };
+    const entry: LeaseEntry = { lease, process, isBegun: false, cancelExpiry: () => {} };
     this.#last = Math.max(this.#last, lease.number);
     this.#table.add(entry);
     process?.onEnd(() => this.#end(entry, "holder_ended"));
@@ -230,16 +226,18 @@ export class Leases implements LeaseBook {
   }
 
   #end(entry: LeaseEntry, why: LeaseEnd): void {
-    const { lease, process, isEntered } = entry;
+    const { lease, process, isBegun } = entry;
+    // Afterwards nobody knows what it had changed.
+    const facts = this.factsOf(lease);
     if (!this.#table.remove(entry)) return;
     entry.cancelExpiry();
     process?.close();
-    if (isEntered) {
+    if (isBegun) {
       this.#parts.journal.note({ record: "ended", lease: lease.number });
       this.#parts.log.info(`${describeLease(lease)} has ended: ${why.replaceAll("_", " ")}`);
     }
     this.#parts.ended(lease);
-    if (isEntered) this.#parts.events.tell({ event: "lease_ended", ended: why, ...this.factsOf(lease) });
+    if (isBegun) this.#parts.events.tell({ event: "lease_ended", ended: why, ...facts });
   }
 
   /** A lease as everyone may see it. */
@@ -266,7 +264,8 @@ export class Leases implements LeaseBook {
     if (claimant.peer?.uid === 0) return;
     for (const { lease } of this.#table.entries) {
       if (!(exclusive || lease.exclusive) || isOwn(lease, claimant)) continue;
-      if (this.gpusOf(lease).includes(gpu)) throw new ZeusdError("held", `${name} is held by ${heldText(lease)}`);
+      if (this.gpusOf(lease).includes(gpu))
+        throw new ZeusdError("held", `${name} is held by ${heldText(lease)}; wait until that ends, or leave it out`);
     }
   }
 
@@ -291,9 +290,9 @@ export class Leases implements LeaseBook {
     );
   }
 
-  #tell(event: "lease_acquired" | "lease_renewed", lease: Lease): void {
+  #tell(event: "lease_acquired" | "lease_renewed", lease: Lease, facts = this.factsOf(lease)): void {
     if (event === "lease_acquired") this.#parts.log.info(`${describeLease(lease)} has begun`);
-    this.#parts.events.tell({ event, ...this.factsOf(lease) });
+    this.#parts.events.tell({ event, ...facts });
   }
 }
 

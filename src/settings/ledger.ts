@@ -9,7 +9,7 @@ import type { JournalRecord } from "./records.ts";
 export interface LedgerParts {
   readonly journal: Journal;
   /** Has the journal know of a lease before the first of its layers. Throws `journal_unavailable`. */
-  enter(lease: Lease): void;
+  enter(lease: Lease, gpu: GpuKey): void;
 }
 
 /** What a setting is that no driver tells and nobody has set. */
@@ -32,9 +32,9 @@ export class Ledger {
    */
   require(setting: Setting, lease: Lease, { base, layers }: Layered, written: Written): void {
     const { journal, enter } = this.#parts;
-    if (!journal.isKept || (layers.has(lease.number) && journal.isWell)) return;
-    enter(lease);
+    if (layers.has(lease.number) && journal.isWell) return;
     const gpu = this.#gpu();
+    enter(lease, gpu);
     if (base && layers.size === 0) journal.append({ record: "base", gpu, setting, ...base });
     journal.append(layerRecord(gpu, setting, lease.number, written));
   }

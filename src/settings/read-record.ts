@@ -9,8 +9,10 @@ type Found = Readonly<Record<string, unknown>>;
 /** Undefined if it is no record. */
 export function readRecord(found: unknown): JournalRecord | undefined {
   if (!isObject(found)) return undefined;
+  const { record } = found;
+  const check = typeof record === "string" && Object.hasOwn(checks, record) ? checks[record] : undefined;
   // Each check below is of what the type of its record says.
-  return checks[String(found["record"])]?.(found) ? (found as unknown as JournalRecord) : undefined;
+  return check?.(found) ? (found as unknown as JournalRecord) : undefined;
 }
 
 const checks: Readonly<Record<string, (found: Found) => boolean>> = {
@@ -54,6 +56,8 @@ function isLease(lease: unknown): lease is Lease {
     isMaybe(expiresMs, isCount) &&
     isOwner(owner) &&
     isMaybe(holder, isProcess) &&
+    // Something has to end it.
+    (holder !== undefined || expiresMs !== undefined) &&
     Array.isArray(gpus) &&
     gpus.every(isText)
   );

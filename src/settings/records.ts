@@ -39,7 +39,8 @@ export interface Remembered {
   lastLease: number;
 }
 
-const unknownKnob: Knob = { layered: untouched, touched: false };
+/** A setting that nobody has asked anything of. */
+export const unknownKnob: Knob = { layered: untouched, touched: false };
 
 /** What the records add up to. To replay them twice makes no difference. */
 export function replay(records: Iterable<JournalRecord>): Remembered {

@@ -65,7 +65,7 @@ export class Settings {
       reassert,
       nextOrder: () => (this.#lastOrder += 1),
       lives: (lease) => this.leases.lives(lease),
-      enter: (lease) => this.leases.enter(lease),
+      enter: (lease, gpu) => this.leases.enter(lease, gpu),
     };
     this.leases.adopt(remembered.leases.values(), remembered.lastLease, openProcess);
     this.#journal.startWith(() => this.#records());
@@ -84,9 +84,9 @@ export class Settings {
     if (knobs && this.#unseen.delete(key)) settings.remember(knobs);
   }
 
-  /** The GPUs that have something to be put back and have not been seen since the start. */
+  /** The GPUs that have something to be put back, held by nobody any more, and have not been seen since the start. */
   get missing(): readonly GpuKey[] {
-    return [...this.#unseen].flatMap(([key, knobs]) => ([...knobs.values()].some(({ touched }) => touched) ? key : []));
+    return [...this.#unseen].flatMap(([key, knobs]) => ([...knobs.values()].some(isLeft) ? key : []));
   }
 
   /** Writes the journal anew and closes it. */
@@ -112,6 +112,11 @@ export class Settings {
     const gpus: readonly (readonly [GpuKey, Iterable<readonly [Setting, Knob]>])[] = [...seen, ...this.#unseen];
     return recordsOf({ leases: this.leases.entered(), lastLease: this.leases.last, gpus });
   }
+}
+
+/** Whether a lease has changed it that is there no more. */
+function isLeft({ touched, layered }: Knob): boolean {
+  return touched && layered.layers.size === 0;
 }
 
 function randomId(): string {

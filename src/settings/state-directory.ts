@@ -83,8 +83,5 @@ function take(path: string, lock: StateDirectoryParts["lock"], holder: StateDire
   if (release) return release;
   const pid = holder(file);
   const who = pid === undefined ? "Another zeusd" : `Another zeusd (pid ${pid})`;
-  throw new InUse(`${who} uses the state directory '${path}'; give --state-dir another one, or stop it`);
+  throw new StartError(`${who} uses the state directory '${path}'; give --state-dir another one, or stop it`);
 }
-
-/** Another daemon has it: two would undo each other's work. */
-export class InUse extends StartError {}
