@@ -20,7 +20,7 @@ const outside: Readonly<Record<string, readonly string[]>> = {
   commander: ["cli"],
   "toml-eslint-parser": ["access"],
   "node:http": ["http", "client"],
-  "node:child_process": ["native"],
+  "node:child_process": ["native", "cli"],
   "node:net": ["http"],
 };
 

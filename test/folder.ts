@@ -7,7 +7,8 @@ import { onTestFinished } from "vitest";
 /** Whoever the daemon runs as may write to it. */
 export function createFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "zeusd-"));
-  chmodSync(folder, 0o777);
+  // Like /tmp: where everyone could rename everything, nothing is kept.
+  chmodSync(folder, 0o1777);
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }

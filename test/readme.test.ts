@@ -11,7 +11,11 @@ const readme = readFileSync(join(import.meta.dirname, "../README.md"), "utf8");
 async function helpOf(words: readonly string[]): Promise<string> {
   let text = "";
   const nothing = async (): Promise<void> => {};
-  const programs = { serve: nothing, issueToken: nothing, checkPolicy: nothing, explainPolicy: async () => true };
+  const yes = async (): Promise<boolean> => true;
+  const programs = {
+    ...{ serve: nothing, restore: yes, run: async () => 0, listLeases: nothing, releaseLease: nothing },
+    ...{ issueToken: nothing, checkPolicy: nothing, explainPolicy: yes },
+  };
   await runCommandLine(words, { version: "1", env: {}, programs, stdout: (more) => (text += more), stderr: () => {} });
   return text;
 }

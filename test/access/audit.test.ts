@@ -6,9 +6,10 @@ import { RuleRefusal } from "../../src/access/rule-refusal.ts";
 import type { Command, Ending, ReadBack } from "../../src/contract/command.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import { Health } from "../../src/contract/health.ts";
+import type { Lease } from "../../src/contract/lease.ts";
 import { createFakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
-import { actorOf, askingOf, commandOf, gpuOf } from "./subjects.ts";
+import { actorOf, askingOf, commandOf, gpuOf, leaseOf, peerOf, ruleOf } from "./subjects.ts";
 
 type Line = Readonly<Record<string, unknown>>;
 
@@ -61,7 +62,7 @@ function createSubject({ required = false } = {}) {
     lines: (): readonly Line[] => texts().map((text) => JSON.parse(text) as Line),
     /** Some write that ends now, and is written down now. */
     write() {
-      audit.witness(at(1000), setLimit, new Map()).ended(endingOf());
+      audit.witness(at(1000), setLimit, new Map(), undefined).ended(endingOf());
       audit.flush();
     },
     /** What comes before some write. */
@@ -84,15 +85,22 @@ function endingOf(more: Partial<Ending> = {}): Ending {
   return { target: gpuOf(0), endedMs: 0, before: {}, error: undefined, late: false, ...more };
 }
 
+interface Circumstances {
+  readonly readBack?: ReadBack;
+  readonly asking?: Asking;
+  readonly command?: Command;
+  readonly leases?: ReadonlyMap<number, Lease>;
+}
+
 /** The line of a write by uid 1000 that arrived after 10 ms and ended after 12.5 ms. */
 function lineOf(
   ending: Partial<Ending> = {},
-  { readBack, asking, command = setLimit }: { readBack?: ReadBack; asking?: Asking; command?: Command } = {},
+  { readBack, asking, command = setLimit, leases }: Circumstances = {},
 ): Line {
   const { audit, clock, lines } = createSubject();
   clock.skip(12.5);
   const request = asking ?? askingOf(actorOf({ uid: 1000 }), { arrivedMs: 10 });
-  const witness = audit.witness(request, command, new Map([[0, "lab"]]));
+  const witness = audit.witness(request, command, new Map([[0, ruleOf({ name: "lab" })]]), leases);
   witness.ended(endingOf({ endedMs: 12.5, ...ending }), readBack);
   const [line, ...others] = lines();
   expect(others).toEqual([]);
@@ -100,7 +108,7 @@ function lineOf(
 }
 
 describe("the line of a write", () => {
-  it("that succeeded has when, who, what, on which device, what it was before and after, and by which rule", () => {
+  it("that succeeded has when, who, what, on which device, what it was before and after, by which rule and within which lease", () => {
     const { audit, clock, texts } = createSubject();
     clock.skip(1003);
     const asking = askingOf(actorOf({ uid: 1000, sub: "alice" }), { id: "req-7", arrivedMs: 1000 });
@@ -108,8 +116,12 @@ describe("the line of a write", () => {
       asking,
       { ...setLimit, block: false },
       new Map([
-        [1, "lab"],
-        [2, "other"],
+        [1, ruleOf({ name: "lab" })],
+        [2, ruleOf({ name: "other" })],
+      ]),
+      new Map([
+        [1, leaseOf(7)],
+        [2, leaseOf(8)],
       ]),
     );
     const readBack: ReadBack = {
@@ -136,6 +148,7 @@ describe("the line of a write", () => {
       after: { power_limit: { power_limit_mw: 300_000 } },
       enforced: { power_limit: { power_limit_mw: 250_000 } },
       rule: "lab",
+      lease: 7,
       outcome: "ok",
       duration_ms: 2.5,
     };
@@ -170,7 +183,7 @@ describe("the line of a write", () => {
   });
 
   it("of a process that cannot be named has its uid alone", () => {
-    const peer = { uid: 1000, gid: 100, groups: new Set([100]), program: () => undefined };
+    const peer = peerOf({ uid: 1000, program: () => undefined });
     const line = lineOf({}, { asking: askingOf({ peer }) });
     expect(line).toMatchObject({ uid: 1000 });
     for (const key of ["pid", "program", "sub", "jti", "address"]) expect(line).not.toHaveProperty(key);
@@ -233,9 +246,10 @@ describe("the line of a write", () => {
       askingOf(actorOf({ uid: 1 })),
       setLimit,
       new Map([
-        [0, "a"],
-        [1, "b"],
+        [0, ruleOf({ name: "a" })],
+        [1, ruleOf({ name: "b" })],
       ]),
+      undefined,
     );
     for (const id of [1, 0, 2]) witness.ended(endingOf({ target: gpuOf(id) }));
     expect(lines().map(({ gpu, rule }) => [gpu, rule])).toEqual([
@@ -245,10 +259,35 @@ describe("the line of a write", () => {
     ]);
   });
 
+  it("has the lease of its own device, by its number and not by the id that only whoever acquired it knows", () => {
+    const { audit, texts } = createSubject();
+    const lease = leaseOf(3, { id: "0123456789abcdef0123456789abcdef", reason: "night run" });
+    const leases = new Map([
+      [0, lease],
+      [1, leaseOf(4, { implicit: true })],
+    ]);
+    const witness = audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map(), leases);
+    for (const id of [2, 1, 0]) witness.ended(endingOf({ target: gpuOf(id) }));
+    const lines = texts().map((text) => JSON.parse(text) as Line);
+    expect(lines.map((line) => [line["gpu"], line["lease"]])).toEqual([
+      [2, undefined],
+      [1, 4],
+      [0, 3],
+    ]);
+    expect(texts().join("")).not.toContain(lease.id);
+  });
+
+  it("that ended with its lease has its number all the same", () => {
+    const error = new ZeusdError("no_such_lease", "Lease 3 has ended");
+    const leases = new Map([[0, leaseOf(3)]]);
+    expect(lineOf({ error }, { leases })).toMatchObject({ lease: 3, outcome: "no_such_lease" });
+    expect(lineOf({}, { leases: new Map() })).not.toHaveProperty("lease");
+  });
+
   it("has the time and the duration of its end, however long ago that was", () => {
     const { audit, clock, lines } = createSubject();
     clock.skip(60_000);
-    const witness = audit.witness(askingOf(actorOf({ uid: 1 }), { arrivedMs: 59_000 }), setLimit, new Map());
+    const witness = audit.witness(askingOf(actorOf({ uid: 1 }), { arrivedMs: 59_000 }), setLimit, new Map(), undefined);
     clock.skip(60_000);
     witness.ended(endingOf({ endedMs: 60_250.123_456 }));
     expect(lines()).toMatchObject([{ time: "2026-01-31T12:01:00.250Z", duration_ms: 1250.123 }]);
@@ -260,8 +299,8 @@ describe("the line of a write", () => {
     let first: { readonly name: string | undefined } | undefined;
     // As the peer of a connection does, it is read once.
     const program = (): string | undefined => (first ??= { name: now }).name;
-    const peer = { uid: 1, gid: 1, groups: new Set([1]), pid: 7, program };
-    const witness = audit.witness(askingOf({ peer }), setLimit, new Map());
+    const peer = peerOf({ uid: 1, pid: 7, program });
+    const witness = audit.witness(askingOf({ peer }), setLimit, new Map(), undefined);
     now = "impostor";
     for (const id of [0, 1]) witness.ended(endingOf({ target: gpuOf(id) }));
     expect(lines().map((line) => line["program"])).toEqual(["train.py", "train.py"]);
@@ -271,7 +310,8 @@ describe("the line of a write", () => {
     const { audit, texts } = createSubject();
     const said = 'x\n{"outcome":"ok"}\u2028\r\0\u009b2J\u202e\u007f';
     const asking = askingOf(actorOf({ uid: 1, sub: said }), { id: said, path: said, address: said });
-    audit.witness(asking, setLimit, new Map([[0, said]])).ended(endingOf({ error: new Error(said) }));
+    const rules = new Map([[0, ruleOf({ name: said })]]);
+    audit.witness(asking, setLimit, rules, undefined).ended(endingOf({ error: new Error(said) }));
     audit.refused(asking, undefined, undefined, new Error(said));
     expect(texts().map((text) => /[\n\r\0\u007f-\u009f\u2028-\u202e]/.test(text))).toEqual([false, false]);
     expect(texts().map((text) => (JSON.parse(text) as Line)["sub"])).toEqual([said, said]);
@@ -614,7 +654,7 @@ describe("closing", () => {
     const { audit, refuse, does, written, clock, log } = createSubject();
     for (let time = 0; time < 150; time += 1) refuse();
     for (let time = 0; time < 103; time += 1) refuse(1001);
-    audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map()).ended(endingOf());
+    audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map(), undefined).ended(endingOf());
     audit.close();
     const lines = written.map((text) => JSON.parse(text) as Line);
     expect(lines.filter((line) => line["outcome"] === "forbidden")).toHaveLength(200);
@@ -639,7 +679,7 @@ describe("closing", () => {
 describe("lines", () => {
   it("that come shortly after each other are written together and in order, within a tenth of a second of the first", async () => {
     const { audit, clock, written, does } = createSubject();
-    const witness = audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map());
+    const witness = audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map(), undefined);
     for (const id of [0, 1]) witness.ended(endingOf({ target: gpuOf(id) }));
     audit.refused(askingOf(actorOf({ uid: 2 })), "set_power_limit", setLimit, no);
     await clock.advance(1);
@@ -655,7 +695,7 @@ describe("lines", () => {
 
   it("that wait are written at once when they have to be, and not a second time", async () => {
     const { audit, clock, written, does } = createSubject();
-    audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map()).ended(endingOf());
+    audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map(), undefined).ended(endingOf());
     audit.flush();
     expect(written).toHaveLength(1);
     audit.flush();
@@ -667,7 +707,7 @@ describe("lines", () => {
   it("that were to be written together and could not be are all counted", () => {
     const { audit, does, lines } = createSubject();
     does.append = full;
-    const witness = audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map());
+    const witness = audit.witness(askingOf(actorOf({ uid: 1 })), setLimit, new Map(), undefined);
     for (const id of [0, 1, 2]) witness.ended(endingOf({ target: gpuOf(id) }));
     audit.flush();
     for (const id of [0, 1]) witness.ended(endingOf({ target: gpuOf(id) }));

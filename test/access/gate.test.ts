@@ -7,10 +7,11 @@ import { Gate, type Permit } from "../../src/access/gate.ts";
 import type { Command } from "../../src/contract/command.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import { Health } from "../../src/contract/health.ts";
+import { gpuKey, type Lease, type LeaseBook } from "../../src/contract/lease.ts";
 import type { Target } from "../../src/contract/target.ts";
 import { createFakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
-import { actorOf, askingOf, commandOf, cpuOf, gpuOf, policyOf, type Draft } from "./subjects.ts";
+import { actorOf, askingOf, commandOf, cpuOf, gpuOf, leaseOf, noLeases, policyOf, type Draft } from "./subjects.ts";
 
 const alice = actorOf({ uid: 1000 });
 const bob = actorOf({ uid: 1001 });
@@ -22,9 +23,11 @@ interface Options {
   /** Absent means no policy. */
   readonly rules?: readonly Draft[];
   readonly audit?: "kept" | "required" | "broken";
+  readonly leases?: LeaseBook;
+  readonly restoreOnExit?: boolean;
 }
 
-function createSubject({ rules, audit }: Options = {}) {
+function createSubject({ rules, audit, leases = noLeases, restoreOnExit = false }: Options = {}) {
   const clock = createFakeClock();
   const log = createQuietLog();
   /** What the audit has written down. */
@@ -43,6 +46,8 @@ function createSubject({ rules, audit }: Options = {}) {
   const { policy } = inForce;
   const gate = new Gate({
     clock,
+    leases,
+    restoreOnExit,
     ...(policy ? { policy: () => inForce.policy ?? policy } : {}),
     ...(ofAudit ? { audit: ofAudit } : {}),
   });
@@ -60,7 +65,9 @@ function createSubject({ rules, audit }: Options = {}) {
     /** The rules that allow it, or the code and the text of the refusal. */
     answer(command: Command = setLimit, { actor = alice, targets = fourGpus.slice(0, 1) } = {}): string {
       try {
-        return [...permit(actor, command, targets).rules].map(([id, rule]) => `${id} ${rule}`).join(", ") || "allowed";
+        return (
+          [...permit(actor, command, targets).rules].map(([id, { name }]) => `${id} ${name}`).join(", ") || "allowed"
+        );
       } catch (error) {
         if (error instanceof ZeusdError) return `${error.code}: ${error.message}`;
         throw error;
@@ -215,6 +222,143 @@ describe("the order of the checks is", () => {
   });
 });
 
+describe("leases", () => {
+  /** A book with these leases, by GPU; who asks for an implicit one gets number 99. It tells what it was asked. */
+  function bookOf(held: Readonly<Record<number, Lease | ZeusdError>>) {
+    const asked: string[] = [];
+    const book: LeaseBook = {
+      isEmpty: Object.keys(held).length === 0,
+      claim({ peer, sub }, gpu, gpuName, leaseId) {
+        asked.push([`uid ${peer?.uid} sub ${sub}`, gpu, gpuName, leaseId].join(", "));
+        const [, found] = Object.entries(held).find(([id]) => gpuKey(gpuOf(Number(id))) === gpu) ?? [];
+        if (found instanceof ZeusdError) throw found;
+        return found;
+      },
+      implicit({ peer }) {
+        asked.push(`an implicit one for uid ${peer?.uid}`);
+        return leaseOf(99, { implicit: true, gpus: [] });
+      },
+    };
+    return { book, asked };
+  }
+  const numbersOf = ({ leases }: Permit): unknown =>
+    leases && Object.fromEntries([...leases].map(([id, { number }]) => [id, number]));
+  const held = new ZeusdError("held", "GPU 1 is held by lease 3");
+  const rate = { writesPerSecond: 1, burst: 1 };
+  const targets = fourGpus.slice(0, 2);
+
+  it("are looked up for each GPU of a write, with who asks and the id that was given", () => {
+    const { book, asked } = bookOf({ 0: leaseOf(7) });
+    const { permit } = createSubject({ leases: book });
+    expect(numbersOf(permit(actorOf({ uid: 1000, sub: "anna" }), { ...setLimit, leaseId: "ab" }, targets))).toEqual({
+      0: 7,
+    });
+    expect(asked).toEqual(["uid 1000 sub anna, gpu 0, GPU 0, ab", "uid 1000 sub anna, gpu 1, GPU 1, ab"]);
+  });
+
+  it("are not looked up for reads, nor where there are none and nothing says that there should be", () => {
+    const { book, asked } = bookOf({});
+    for (const rules of [undefined, [{ name: "own" }], [{ name: "own", lease: "forbidden" } as const]]) {
+      const { permit } = createSubject({ leases: book, ...(rules ? { rules } : {}) });
+      expect(numbersOf(permit(alice, setLimit, targets))).toBeUndefined();
+    }
+    const some = bookOf({ 0: leaseOf(7) });
+    const { permit } = createSubject({ leases: some.book, restoreOnExit: true });
+    expect(numbersOf(permit(alice, readLimit, targets))).toBeUndefined();
+    expect([...asked, ...some.asked]).toEqual([]);
+  });
+
+  it("that are named are looked up where there are none as well: who names one shall be told that it is over", () => {
+    const { book, asked } = bookOf({});
+    createSubject({ leases: book }).permit(alice, { ...setLimit, leaseId: "ab" }, [gpuOf(0)]);
+    expect(asked).toEqual(["uid 1000 sub undefined, gpu 0, GPU 0, ab"]);
+  });
+
+  it("come with a write over the Unix socket where they shall be there for all, and where a rule says so", () => {
+    const own: Draft = { name: "own", gpus: [0], restoreOnExit: true };
+    const not: Draft = { name: "not", gpus: [1], restoreOnExit: false };
+    const cases: readonly [Options, unknown][] = [
+      [{ restoreOnExit: true }, { 0: 99, 1: 99 }],
+      [{ restoreOnExit: false }, undefined],
+      [{ rules: [own, { name: "rest" }] }, { 0: 99 }],
+      [{ rules: [not, { name: "rest" }], restoreOnExit: true }, { 0: 99 }],
+      [{ rules: [{ name: "none", lease: "forbidden" }], restoreOnExit: true }, undefined],
+    ];
+    for (const [options, expected] of cases) {
+      expect(
+        numbersOf(createSubject({ leases: bookOf({}).book, ...options }).permit(alice, setLimit, targets)),
+      ).toEqual(expected);
+    }
+    const overTcp = createSubject({ leases: bookOf({}).book, restoreOnExit: true });
+    expect(numbersOf(overTcp.permit(actorOf({ sub: "anna" }), setLimit, targets))).toBeUndefined();
+  });
+
+  it("that somebody has asked for go before those that come with a write", () => {
+    const { permit } = createSubject({ leases: bookOf({ 1: leaseOf(7) }).book, restoreOnExit: true });
+    expect(numbersOf(permit(alice, setLimit, targets))).toEqual({ 0: 99, 1: 7 });
+  });
+
+  it("do not come with a dry run, which is told all the same what it is told within those that there are", () => {
+    const { book, asked } = bookOf({ 1: leaseOf(7) });
+    const { permit } = createSubject({
+      leases: book,
+      rules: [{ name: "own", lease: "required" }],
+      restoreOnExit: true,
+    });
+    expect(numbersOf(permit(alice, { ...setLimit, dryRun: true }, targets))).toEqual({ 1: 7 });
+    expect(asked.filter((line) => line.startsWith("an implicit"))).toEqual([]);
+  });
+
+  it("that a rule forbids refuse a write within one, and those that it requires a write without one", () => {
+    const forbidding = createSubject({
+      leases: bookOf({ 1: leaseOf(7) }).book,
+      rules: [{ name: "free", lease: "forbidden" }],
+    });
+    expect(forbidding.answer(setLimit, { targets })).toBe('forbidden: rule "free" allows no leases on GPU 1');
+    expect(forbidding.answer()).toBe("0 free");
+    for (const leases of [bookOf({}).book, bookOf({ 1: leaseOf(7) }).book]) {
+      const { answer } = createSubject({ leases, rules: [{ name: "strict", lease: "required" }] });
+      expect(answer(setLimit, { targets })).toMatch(
+        /^forbidden: rule "strict" requires a lease to write to GPU 0; acquire one/,
+      );
+    }
+    const leased = createSubject({
+      leases: bookOf({ 0: leaseOf(7) }).book,
+      rules: [{ name: "strict", lease: "required" }],
+    });
+    expect(leased.answer()).toBe("0 strict");
+    expect(leased.answer({ ...readLimit }, { targets })).toBe("0 strict, 1 strict");
+  });
+
+  it("of others refuse a write as a whole, after what is forbidden and before how often it comes", () => {
+    const { book } = bookOf({ 1: held });
+    const { answer, lines } = createSubject({
+      leases: book,
+      audit: "required",
+      rules: [{ name: "own", allow: ["set_power_limit", "gpu-read"], rate }],
+    });
+    expect(answer(commandOf("reset_locked_clocks"), { targets })).toMatch(/^forbidden: /);
+    for (const command of [setLimit, { ...setLimit, dryRun: true }])
+      for (let time = 0; time < 3; time += 1)
+        expect(answer(command, { targets: [gpuOf(1)] })).toBe("held: GPU 1 is held by lease 3");
+    expect(answer(setLimit, { targets })).toBe("held: GPU 1 is held by lease 3");
+    expect(answer(readLimit, { targets })).toBe("0 own, 1 own");
+    // What was refused is written down by nobody here, and has used up no rate.
+    expect(lines()).toEqual([]);
+    expect(answer()).toBe("0 own");
+    expect(answer(setLimit, { targets: [gpuOf(1)] })).toBe("held: GPU 1 is held by lease 3");
+    expect(answer()).toMatch(/^rate_limited: /);
+  });
+
+  it("are told to the witness of the write", () => {
+    const { permit, lines, clock } = createSubject({ leases: bookOf({ 1: leaseOf(7) }).book, audit: "kept" });
+    const { witness } = permit(alice, setLimit, targets);
+    for (const target of targets)
+      witness?.ended({ target, endedMs: clock.monotonicMs(), before: {}, error: undefined, late: false });
+    expect(lines().map((line) => (JSON.parse(line) as { readonly lease?: number }).lease)).toEqual([undefined, 7]);
+  });
+});
+
 describe("a rate", () => {
   const rules: readonly Draft[] = [{ name: "own", rate: { writesPerSecond: 2, burst: 3 } }];
   const tooOften = (waitS: string): string =>
@@ -279,7 +423,7 @@ describe("a rate", () => {
     const refusal = refusalOf(() => permit(alice, setLimit, [gpuOf(0)]));
     expect(refusal).toMatchObject({ code: "rate_limited", status: 429, rule: "own", retryAfterS });
     clock.skip(retryAfterS * 1000);
-    expect(permit(alice, setLimit, [gpuOf(0)]).rules.get(0)).toBe("own");
+    expect(permit(alice, setLimit, [gpuOf(0)]).rules.get(0)?.name).toBe("own");
   });
 
   it("is each user's own, and over TCP each token subject's", () => {

@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { describeRule, rightsOfActor } from "../../src/access/explain.ts";
-import { decide, type Policy } from "../../src/access/policy.ts";
+import { decide, leaseNeeds, type Policy } from "../../src/access/policy.ts";
 import { PolicyError, readPolicy, type Names } from "../../src/access/policy-file.ts";
 import { operationOf } from "../../src/contract/rights.ts";
 import { actorOf, gpuOf, h100, ruleOf, type Draft } from "./subjects.ts";
@@ -40,6 +40,9 @@ uids = [1003, 1_004]
 gids = [0x2d]
 tokens = ["ops", "ops-*"]
 allow = ["gpu-control", "gpu/get_power", "set_power_limit"]
+lease = "required"
+exclusive = false
+restore_on_exit = true
 gpus = [
   0, 1,
   "GPU-6f1a0b3c-0000-1111-2222-333344445555", # by UUID
@@ -70,7 +73,7 @@ describe("a policy file", () => {
     const { rules } = await read(example);
     expect(rules.map(({ name, line }) => [name, line])).toEqual([
       ["operators", 2],
-      ['everyone "else"', 28],
+      ['everyone "else"', 31],
     ]);
     const [operators, others] = rules;
     expect(operators?.who).toMatchObject({
@@ -92,6 +95,9 @@ describe("a policy file", () => {
         { memory_clock_mhz: { min: 0 } },
       ],
       rate: { writes_per_second: 2.5, burst: 8 },
+      lease: "required",
+      exclusive: false,
+      restore_on_exit: true,
     });
     expect(others?.who).toEqual({ anyone: true, uids: new Set(), gids: new Set(), subjects: [] });
     expect(others && describeRule(others)).toEqual({
@@ -393,7 +399,10 @@ describe("the refusal of a file names the line and the key", () => {
   });
 
   it.each([
-    ["gpu = [0]", "allow, anyone, bounds, gids, gpus, groups, name, rate, tokens, uids, users"],
+    [
+      "gpu = [0]",
+      "allow, anyone, bounds, exclusive, gids, gpus, groups, lease, name, rate, restore_on_exit, tokens, uids, users",
+    ],
     [
       "[[rule.bounds]]\npower_limit_mw = { max = 1 }\nmodel = 'H100'",
       "gpu_clock_mhz, memory_clock_mhz, models, power_limit_mw",
@@ -533,7 +542,13 @@ const bounds = fc
     { requiredKeys: [] },
   )
   .filter((each) => Object.keys(each).some((key) => key !== "models"));
-const draft = fc
+const terms = fc
+  .record(
+    { lease: fc.constantFrom(...leaseNeeds), exclusive: fc.boolean(), restoreOnExit: fc.boolean() },
+    { requiredKeys: [] },
+  )
+  .filter(({ lease, exclusive, restoreOnExit }) => lease !== "forbidden" || !(exclusive || restoreOnExit));
+const withoutTerms = fc
   .record(
     {
       name: word,
@@ -552,6 +567,10 @@ const draft = fc
     { requiredKeys: ["name", "allow"] },
   )
   .filter(({ anyone, uids, gids, tokens }) => Boolean(anyone ?? uids ?? gids ?? tokens));
+const writing = new Set(["gpu-control", "set_power_limit"]);
+const draft = fc
+  .tuple(withoutTerms, terms)
+  .map(([each, said]): Draft => (each.allow.some((right) => writing.has(right)) ? { ...each, ...said } : each));
 const drafts = fc.uniqueArray(draft, { minLength: 1, maxLength: 4, selector: ({ name }) => name });
 
 /** A text as a TOML basic string. */
@@ -575,9 +594,10 @@ function inline(value: Toml): string {
 }
 
 /** With its tables inline, or as tables of their own, and its keys in any order. */
-function toToml({ rate, bounds: all, ...rest }: Draft, tables: boolean, turned: boolean): string {
+function toToml({ rate, bounds: all, restoreOnExit, ...rest }: Draft, tables: boolean, turned: boolean): string {
   const entries = Object.entries({
     ...rest,
+    ...(restoreOnExit === undefined ? {} : { restore_on_exit: restoreOnExit }),
     ...(rate ? { rate: { writes_per_second: rate.writesPerSecond, burst: rate.burst } } : {}),
     ...(all ? { bounds: all } : {}),
   });
@@ -620,6 +640,8 @@ describe("any policy", () => {
       "rate = 3",
       "uids = [-1]",
       "gpus = ['?']",
+      "lease = true",
+      "exclusive = 1",
     );
     const holds = fc.asyncProperty(draft, bad, async (given, line) => {
       const [key = ""] = line.split(" ");

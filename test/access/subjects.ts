@@ -1,10 +1,11 @@
 // Rules, actors, devices and commands to try the access part with.
-import type { Actor } from "../../src/access/actor.ts";
+import type { Actor, Peer } from "../../src/access/actor.ts";
 import type { Asking } from "../../src/access/asking.ts";
 import { glob } from "../../src/access/glob.ts";
-import type { Bound, Pattern, Policy, Rate, Rule } from "../../src/access/policy.ts";
+import type { Bound, LeaseNeed, Pattern, Policy, Rate, Rule } from "../../src/access/policy.ts";
 import type { Command } from "../../src/contract/command.ts";
 import type { Quantity, Values } from "../../src/contract/field.ts";
+import type { Lease, LeaseBook } from "../../src/contract/lease.ts";
 import { operationOf, rights } from "../../src/contract/rights.ts";
 import type { Target } from "../../src/contract/target.ts";
 
@@ -19,6 +20,9 @@ export interface Draft {
   readonly gpus?: readonly (number | string)[];
   readonly bounds?: readonly DraftBounds[];
   readonly rate?: Rate;
+  readonly lease?: LeaseNeed;
+  readonly exclusive?: boolean;
+  readonly restoreOnExit?: boolean;
 }
 
 interface DraftBounds extends Partial<Record<Quantity, Bound>> {
@@ -29,6 +33,7 @@ interface DraftBounds extends Partial<Record<Quantity, Bound>> {
 export function ruleOf(draft: Draft): Rule {
   const { name, anyone, uids, gids, tokens, gpus, bounds = [], rate } = draft;
   const { allow = ["gpu-control", "gpu-read", "cpu-read"] } = draft;
+  const { lease = "optional", exclusive = true, restoreOnExit } = draft;
   return {
     name,
     line: 1,
@@ -46,6 +51,9 @@ export function ruleOf(draft: Draft): Rule {
     })),
     ...(gpus ? { gpus } : {}),
     ...(rate ? { rate } : {}),
+    lease,
+    exclusive,
+    ...(restoreOnExit === undefined ? {} : { restoreOnExit }),
   };
 }
 
@@ -70,10 +78,38 @@ export function actorOf({
   readonly sub?: string | undefined;
 }): Actor {
   return {
-    ...(uid === undefined
-      ? {}
-      : { peer: { uid, gid, groups: new Set([gid, ...groups]), pid: 4321, program: () => "train.py" } }),
+    ...(uid === undefined ? {} : { peer: peerOf({ uid, gid, groups: new Set([gid, ...groups]), pid: 4321 }) }),
     ...(sub === undefined ? {} : { claims: { sub, scopes: ["gpu-control"], jti: "a1" } }),
+  };
+}
+
+/** A process that is called train.py, and whose end nobody can watch for, but for what is said otherwise. */
+export function peerOf({ uid, gid = 100, ...more }: Partial<Peer> & Pick<Peer, "uid">): Peer {
+  return {
+    uid,
+    gid,
+    groups: new Set([gid]),
+    program: () => "train.py",
+    lineage: () => [],
+    hold: () => undefined,
+    ...more,
+  };
+}
+
+/** Where nobody has a lease, and nobody gets one. */
+export const noLeases: LeaseBook = { isEmpty: true, claim: () => undefined, implicit: () => undefined };
+
+/** A lease of uid 1000 on GPU 0, but for what is said otherwise. */
+export function leaseOf(number: number, more: Partial<Lease> = {}): Lease {
+  return {
+    number,
+    id: number.toString(16).padStart(32, "0"),
+    implicit: false,
+    exclusive: false,
+    sinceMs: 0,
+    owner: { uid: 1000 },
+    gpus: ["gpu 0"],
+    ...more,
   };
 }
 

@@ -10,15 +10,15 @@ it.each(["-V", "--version"])("only the top level has a version: serve does not k
   expect(await run(["serve", flag])).toEqual(usageError());
 });
 
-it.each([[[]], [["serve"]], [["token"]], [["token", "issue"]]])(
-  "%j has help on stdout, and ends with 0",
-  async (head) => {
-    for (const flag of ["-h", "--help"]) {
-      const outcome = await run([...head, flag]);
-      expect(outcome).toEqual({ code: 0, stdout: expect.stringContaining("Usage: zeusd"), stderr: "" });
-    }
-  },
-);
+it.each([
+  ...[[[]], [["serve"]], [["run"]], [["lease"]], [["lease", "list"]], [["lease", "release"]]],
+  ...[[["restore"]], [["token"]], [["token", "issue"]]],
+])("%j has help on stdout, and ends with 0", async (head) => {
+  for (const flag of ["-h", "--help"]) {
+    const outcome = await run([...head, flag]);
+    expect(outcome).toEqual({ code: 0, stdout: expect.stringContaining("Usage: zeusd"), stderr: "" });
+  }
+});
 
 it.each([[[]], [["serve"]]])("%j says more on --help than on -h, and how to try it without a GPU", async (head) => {
   const [short, long] = [(await run([...head, "-h"])).stdout, (await run([...head, "--help"])).stdout];
@@ -36,8 +36,9 @@ it("the help of both forms names the flags that it has, and no others", async ()
   }
   expect(plain).toContain("--allow-unprivileged");
   expect(serve).not.toContain("--allow-unprivileged");
-  expect(plain).toMatch(/^ +serve /m);
-  expect(plain).toMatch(/^ +token /m);
+  for (const word of ["serve", "run", "lease", "restore", "token", "policy"]) {
+    expect(plain).toMatch(new RegExp(`^ +${word} `, "m"));
+  }
 });
 
 it.each([
@@ -46,6 +47,10 @@ it.each([
   [["help", "token"], "Usage: zeusd token"],
 ])("%j prints help on stdout, and ends with 0", async (argv, text) => {
   expect(await run(argv)).toEqual({ code: 0, stdout: expect.stringContaining(text), stderr: "" });
+});
+
+it("an unknown word is answered with those that there are", async () => {
+  expect(await run(["bogus"])).toEqual(usageError(/there are serve, run, lease, restore, token, policy and help/));
 });
 
 it("token alone prints its help on stderr, and ends with 2", async () => {
@@ -59,6 +64,8 @@ it.each([
   [["token", "bogus"]],
   [["token", "issue", "bogus"]],
   [["issue"]],
+  [["lease", "bogus"]],
+  [["release", "3"]],
   [["help", "bogus"]],
 ])("%j is no command", async (argv) => {
   expect(await run(argv)).toEqual(usageError());

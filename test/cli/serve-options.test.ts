@@ -1,5 +1,6 @@
 // The flags of the daemon, in the form of 0.1 to 0.3 and in that of 0.4 and later.
 import { describe, expect, it } from "vitest";
+import type { Config } from "../../src/contract/config.ts";
 import { configOf, run, usageError } from "./subject.ts";
 
 const forms = [
@@ -25,6 +26,11 @@ const options: readonly (readonly [option: string, value: string | null])[] = [
   ["--gpu-command-overrides", "/etc/overrides.toml"],
   ["--sim", "8xh100"],
   ["--powercap-root", "/tmp/powercap"],
+  ["--state-dir", "/tmp/state"],
+  ["--restore-on-exit", null],
+  ["--on-stop", "keep"],
+  ["--drift-check-s", "5"],
+  ["--reassert", null],
   ["--gpu-stream-format", "v1"],
   ["--device-timeout-ms", "300"],
   ["--busy-poll-us", "50"],
@@ -45,6 +51,12 @@ describe.each(forms)("$form", ({ head, socket }) => {
       allowUnauthenticatedTcp: false,
       allowedOrigins: [],
       auditRequired: false,
+      stateDir: `${socket}.state`,
+      stateDirRequired: false,
+      restoreOnExit: false,
+      onStop: "restore",
+      driftCheckS: 30,
+      reassert: false,
       gpuBackend: "auto",
       sim: expect.any(String),
       gpuPowerPollHz: 20,
@@ -87,6 +99,9 @@ describe.each(forms)("$form", ({ head, socket }) => {
       ["--allow-origin", "https://Node7:8443", "--allow-origin", "node8"],
       { allowedOrigins: ["https://node7:8443", "node8"] },
     ],
+    [["--state-dir", "/var/lib/z"], { stateDir: "/var/lib/z" }],
+    [["--restore-on-exit", "--on-stop", "keep"], { restoreOnExit: true, onStop: "keep" }],
+    [["--drift-check-s", "0", "--reassert"], { driftCheckS: 0, reassert: true }],
     [["--gpu-backend", "auto"], { gpuBackend: "auto" }],
     [["--gpu-backend", "nvml"], { gpuBackend: "nvml" }],
     [["--gpu-backend", "sim"], { gpuBackend: "sim" }],
@@ -140,6 +155,8 @@ describe.each(forms)("$form", ({ head, socket }) => {
     ["--mode", ""],
     ["--gpu-backend", "NVML"],
     ["--gpu-backend", "rocm"],
+    ["--on-stop", "Keep"],
+    ["--on-stop", "nothing"],
     ["--gpu-stream-format", "V2"],
     ["--gpu-stream-format", "2"],
     ["--log-level", "INFO"],
@@ -157,6 +174,8 @@ describe.each(forms)("$form", ({ head, socket }) => {
     ["--cpu-power-poll-hz", ["0", "1", "1000000"], ["1000001", "4294967296", "-1", "10.0", "", "1e3"]],
     ["--device-timeout-ms", ["1", "4000", "100000"], ["0", "100001", "-1", "0.5", "", "4s", "1e3"]],
     ["--busy-poll-us", ["0", "200", "10000"], ["10001", "-1", "0.5", "", "1ms", "1e3"]],
+    ["--drift-check-s", ["0", "30", "86400"], ["86401", "-1", "0.5", "", "30s", "1e3"]],
+    ["--state-dir", ["/run/z", "state"], [""]],
     ["--max-connections", ["1", "100000"], ["0", "-1", "", "x"]],
     ["--max-streams", ["1", "100000"], ["0", "-1", "", "x"]],
     [
@@ -167,6 +186,20 @@ describe.each(forms)("$form", ({ head, socket }) => {
   ])("%s takes %j and does not take %j (13.2 #22)", async (option, good, bad) => {
     for (const value of good) expect(await run([...head, option, value])).toMatchObject({ code: 0, stderr: "" });
     for (const value of bad) expect(await run([...head, `${option}=${value}`])).toEqual(usageError(new RegExp(option)));
+  });
+
+  it.each([
+    [["--socket-path", "/tmp/z.sock"], "/tmp/z.sock.state"],
+    [["--mode", "tcp"], "/run/zeusd/tcp-127.0.0.1-4938.state"],
+    [["--mode", "tcp", "--tcp-bind-address", "[::1]:80"], "/run/zeusd/tcp-__1-80.state"],
+    [["--mode", "tcp", "--tcp-bind-address", "../node-7/x:80"], "/run/zeusd/tcp-.._node-7_x-80.state"],
+    [["--mode", "tcp", "--tcp-bind-address", "localhost:0"], undefined],
+    [["--mode", "tcp", "--tcp-bind-address", "localhost:0", "--state-dir", "/s"], "/s"],
+    [["--enable", "gpu-read,cpu-read"], undefined],
+    [["--enable", "gpu-read", "--state-dir", "/s"], "/s"],
+    [["--enable", "gpu-control", "--socket-path", "z"], "z.state"],
+  ])("%j remember leases in %s", async (args, stateDir) => {
+    expect((await configOf([...head, ...args])).stateDir).toBe(stateDir);
   });
 
   it("takes a poll rate of 0 as 1, as the original does", async () => {
@@ -271,6 +304,7 @@ it.each([...options, ["--enable", "gpu-read"], ["--allow-unprivileged", null]] a
   async (option, value) => {
     const given = value === null ? [option] : [option, value];
     expect(await run([...given, "serve"])).toEqual(usageError(new RegExp(option)));
+    expect(await run([...given, "restore"])).toEqual(usageError(new RegExp(option)));
     const issue = ["token", "issue", "--signing-key-path", "/etc/key", "--user", "me", "--expires", "1h"];
     expect(await run([...given, ...issue])).toEqual(usageError(new RegExp(option)));
   },
@@ -288,4 +322,39 @@ it("an error of what it starts is one line on stderr, and 1", async () => {
     stdout: "",
     stderr: "Error: no luck\n",
   });
+});
+
+describe("zeusd restore", () => {
+  async function restored(argv: readonly string[], done = true) {
+    const seen: { config?: Config; all?: boolean } = {};
+    const { code } = await run(["restore", ...argv], {
+      programs: () => ({
+        async restore(config, all) {
+          Object.assign(seen, { config, all });
+          return done;
+        },
+      }),
+    });
+    return { code, ...seen };
+  }
+
+  it.each(options.filter(([option]) => option !== "--gpu-command-overrides"))(
+    "takes %s as serve does, and finds what that has written down",
+    async (option, value) => {
+      const given = value === null ? [option] : [option, value];
+      expect(await restored(given)).toEqual({ code: 0, config: await configOf(["serve", ...given]), all: false });
+      expect(await restored([...given, "--all"])).toMatchObject({ code: 0, all: true });
+    },
+  );
+
+  it("ends with 1 if something could not be put back", async () => {
+    expect((await restored([], false)).code).toBe(1);
+  });
+
+  it.each([[["--all", "--all"]], [["--all=yes"]], [["now"]], [["--allow-unprivileged"]], [["--drift-check-s", "x"]]])(
+    "%j is a usage error",
+    async (argv) => {
+      expect(await run(["restore", ...argv])).toEqual(usageError());
+    },
+  );
 });

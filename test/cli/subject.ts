@@ -33,9 +33,13 @@ export async function run(argv: readonly string[], { env = {}, programs }: RunOp
       async serve(config) {
         started.config = config;
       },
+      restore: async () => true,
       async issueToken() {},
       async checkPolicy() {},
       explainPolicy: async () => true,
+      async listLeases() {},
+      async releaseLease() {},
+      run: async () => 0,
       ...programs?.(stdout),
     },
   });

@@ -3,7 +3,7 @@ import { createHmac } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { issue } from "../../src/cli/token-options.ts";
+import { issue } from "../../src/cli/token.ts";
 import { systemClock } from "../../src/contract/clock.ts";
 import { apiGroups } from "../../src/contract/operations.ts";
 import { rights } from "../../src/contract/rights.ts";

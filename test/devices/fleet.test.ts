@@ -9,6 +9,7 @@ import { Fleet } from "../../src/devices/fleet.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createFakeMachine, type FakeMachine } from "../http/fake-machine.ts";
+import { createSettings } from "../http/test-fleet.ts";
 import { createQuietLog } from "../quiet-log.ts";
 
 const timeoutMs = 4_000;
@@ -37,6 +38,7 @@ async function setUp(subject: FakeMachine): Promise<void> {
     cpuPollHz: 10,
     timeoutMs,
     wakefulness: drowsy,
+    ...createSettings(clock, log),
     lost: () => void (searches += 1),
     fatal: (error) => void broken.push(error),
   });
@@ -60,7 +62,7 @@ async function run(name: string, over: Parameters<typeof command>[1] = {}): Prom
 
 async function runFor(caller: Caller, ...[name, over]: Parameters<typeof command>): Promise<Results> {
   const asked = command(name, over);
-  return fleet.run(asked, caller, fleet.select(asked));
+  return fleet.run(asked, fleet.select(asked), { caller });
 }
 
 interface Outcome {
@@ -103,7 +105,8 @@ describe("commands", () => {
       'setPowerLimit {"power_limit_mw":1}',
       'setPowerLimit {"power_limit_mw":2}',
       'setPowerLimit {"power_limit_mw":3}',
-      "resetLockedClocks {}",
+      "resetGpuLockedClocks {}",
+      "resetMemLockedClocks {}",
     ]);
   });
 
@@ -143,7 +146,8 @@ describe("commands", () => {
   it("are done when the fleet is idle, also those that nobody waits for", async () => {
     for (let count = 0; count < 5; count += 1) await run("reset_locked_clocks", { block: false });
     await fleet.idle();
-    expect(machine.calls).toHaveLength(10);
+    // Each is two calls on each of two GPUs.
+    expect(machine.calls).toHaveLength(20);
   });
 
   it("that run can be told, with their GPU and since when", async () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { Known } from "../../src/contract/command.ts";
 import type { Values } from "../../src/contract/field.ts";
-import { allOperations } from "../../src/contract/operations.ts";
+import { allOperations, settings } from "../../src/contract/operations.ts";
 import { operationOf } from "../../src/contract/rights.ts";
 import { LastKnown } from "../../src/devices/last-known.ts";
 import { parametersFor } from "../parameters.ts";
@@ -89,6 +89,67 @@ it("has no fields for clocks that were reset, each with an age of its own", () =
   });
   known.learn(reset, {}, {}, 20);
   expect(known.of(reset, 20)).toEqual({ gpu_clocks: { age_ms: 0 }, memory_clocks: { age_ms: 0 } });
+});
+
+describe("of a setting by its name", () => {
+  it("is nothing at first, and then what was set or read last, with the time of it", () => {
+    const known = new LastKnown();
+    expect(known.setting("power_limit")).toBeUndefined();
+    known.learn(operationOf("gpu/set_power_limit"), { power_limit_mw: 1 }, {}, 3);
+    expect(known.setting("power_limit")).toEqual({ values: { power_limit_mw: 1 }, atMs: 3 });
+    known.learn(operationOf("gpu/get_power_limit"), {}, { power_limit_mw: 2 }, 5);
+    expect(known.setting("power_limit")).toEqual({ values: { power_limit_mw: 2 }, atMs: 5 });
+    expect(known.setting("persistence_mode")).toBeUndefined();
+  });
+
+  it("has no fields for one that was reset", () => {
+    const known = new LastKnown();
+    known.learn(operationOf("gpu/reset_gpu_locked_clocks"), {}, {}, 3);
+    expect(known.setting("gpu_clocks")).toEqual({ values: {}, atMs: 3 });
+    expect(known.setting("memory_clocks")).toBeUndefined();
+  });
+
+  it.each(writes.map((write) => [write.name, write] as const))(
+    "is nothing once %s has failed, which may have changed it, and the others stay known",
+    (_, failed) => {
+      const known = new LastKnown();
+      for (const write of writes) known.learn(write, parametersFor(write, 7), {}, 0);
+      known.doubt(failed);
+      for (const setting of settings) {
+        expect(known.setting(setting) === undefined).toBe(failed.settings?.includes(setting));
+      }
+    },
+  );
+});
+
+describe("of what an operation has answered", () => {
+  const reads = allOperations.filter(({ kind }) => kind === "read");
+
+  it.each(reads.map((read) => [`${read.device} ${read.name}`, read] as const))("is the newest of %s", (_, read) => {
+    const known = new LastKnown();
+    expect(known.reading(read)).toBeUndefined();
+    for (const atMs of [10, 20]) known.learn(read, {}, { answered: atMs }, atMs);
+    expect(known.reading(read)).toEqual({ values: { answered: 20 }, atMs: 20 });
+    for (const other of reads) if (other.name !== read.name) expect(known.reading(other)).toBeUndefined();
+  });
+
+  it("is not what was set since: that is no answer", () => {
+    const known = new LastKnown();
+    const read = operationOf("gpu/get_power_limit");
+    known.learn(read, {}, { power_limit_mw: 1 }, 0);
+    known.learn(operationOf("gpu/set_power_limit"), { power_limit_mw: 2 }, {}, 10);
+    expect(known.reading(read)).toEqual({ values: { power_limit_mw: 1 }, atMs: 0 });
+    expect(known.setting("power_limit")).toEqual({ values: { power_limit_mw: 2 }, atMs: 10 });
+  });
+
+  it("stays known, for whoever asks while the GPU is away, when its settings are forgotten", () => {
+    const known = new LastKnown();
+    const read = operationOf("gpu/get_power_limit");
+    known.learn(read, {}, { power_limit_mw: 1 }, 0);
+    known.forget();
+    expect(known.setting("power_limit")).toBeUndefined();
+    expect(known.reading(read)).toEqual({ values: { power_limit_mw: 1 }, atMs: 0 });
+  });
 });
 
 it("is nothing again once it is forgotten, as when a GPU is opened anew", () => {

@@ -9,6 +9,7 @@ import { capacity } from "../../src/devices/lane.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createFakeMachine, type FakeMachine, type FakeMachineOptions } from "../http/fake-machine.ts";
+import { createSettings } from "../http/test-fleet.ts";
 import { createQuietLog } from "../quiet-log.ts";
 
 const timeoutMs = 4_000;
@@ -36,15 +37,17 @@ beforeEach(() => setUp());
 async function setUp(options: FakeMachineOptions = {}): Promise<void> {
   machine = createFakeMachine(options);
   clock = createFakeClock();
+  const log = createQuietLog();
   endings = [];
   witness = witnessFor(endings);
   fleet = new Fleet({
     clock,
-    log: createQuietLog(),
+    log,
     gpuPollHz: 20,
     cpuPollHz: 10,
     timeoutMs,
     wakefulness: drowsy,
+    ...createSettings(clock, log),
     lost: () => {},
     fatal: () => {},
   });
@@ -74,7 +77,7 @@ function write(
   const command: Command = { row, devices: [0], parameters, block: true, ...over };
   const caller = { arrivedMs: clock.monotonicMs(), gone };
   return fleet
-    .run(command, caller, fleet.select(command), witnessed === "none" ? undefined : witnessed)
+    .run(command, fleet.select(command), { caller, witness: witnessed === "none" ? undefined : witnessed })
     .catch((error: unknown) => String(error));
 }
 
@@ -446,7 +449,7 @@ describe("what was there before", () => {
 
   it("is what a client has read", async () => {
     const command = { row: operationOf("gpu/get_persistence_mode"), parameters: {}, block: true };
-    await fleet.run(command, { arrivedMs: 0, gone: () => false }, fleet.select(command));
+    await fleet.run(command, fleet.select(command), { caller: { arrivedMs: 0, gone: () => false } });
     await clock.advance(7);
     const before = await beforeOf(write("set_persistence_mode", { parameters: { enabled: true } }));
     expect(before).toEqual({ persistence_mode: { enabled: false, age_ms: 7 } });
@@ -481,6 +484,31 @@ describe("what was there before", () => {
     machine.answer("gpu 0", "setPowerLimit", {});
     expect(await beforeOf(write())).toMatchObject({ power_limit: { power_limit_mw: 300_000 } });
   });
+
+  /** What is known before a write after one that has failed; nothing is read back in between. */
+  async function beforeAfter(failure: Error): Promise<Known | undefined> {
+    await write("set_power_limit", { parameters: { power_limit_mw: 1 }, witnessed: "none" });
+    machine.answer("gpu 0", "setPowerLimit", failure);
+    await write("set_power_limit", { parameters: { power_limit_mw: 2 }, witnessed: "none" });
+    machine.answer("gpu 0", "setPowerLimit", {});
+    await clock.advance(10);
+    return beforeOf(write());
+  }
+
+  it.each(["invalid_argument", "not_supported", "no_permission"] as const)(
+    "stays known when the driver refuses a write with %s: then nothing was changed",
+    async (code) => {
+      const known = { power_limit: { power_limit_mw: 1, age_ms: 10 } };
+      expect(await beforeAfter(new ZeusdError(code, "NVML error: no"))).toEqual(known);
+    },
+  );
+
+  it.each([new ZeusdError("driver_error", "NVML error: an unexpected error"), new TypeError("unforeseen")])(
+    "is nothing any more once a write has failed otherwise: it may be half done (%s)",
+    async (failure) => {
+      expect(await beforeAfter(failure)).toEqual({});
+    },
+  );
 
   it("is that of the GPU itself, and not of another", async () => {
     await write();

@@ -45,7 +45,7 @@ export async function fuzz({ seed, seconds, program, part, only, say }: FuzzOpti
     const run = await fuzzHttp({ seed, only, program, untilMs: endMs });
     findings.push(...run.findings);
     say(
-      `http: ${run.cases} cases (${rate(run.cases, httpBegan)}), ${run.requests} proper requests, ${run.writes} writes`,
+      `http: ${run.cases} cases (${rate(run.cases, httpBegan)}), ${run.requests} proper requests, ${run.writes} writes, of which ${run.putBack} put back`,
     );
     say(`  replies by status ${JSON.stringify(run.statuses)}, growth in MB ${JSON.stringify(run.growth)}`);
   }

@@ -21,6 +21,12 @@ export interface Outcome {
 /** Remembers, for each daemon, what clients that left early may still cause. */
 export class Judge {
   readonly #left = new Map<Daemon, Allowance>();
+  #putBack = 0;
+
+  /** How many calls nobody had asked for, but the end of a lease or of an attempt. */
+  get putBack(): number {
+    return this.#putBack;
+  }
 
   async run(daemon: Daemon, stream: Stream): Promise<Outcome> {
     const seen = readStream(stream.bytes);
@@ -34,7 +40,7 @@ export class Judge {
       (daemon.isAlive() ? undefined : "the daemon has died") ??
       daemon.newTrouble() ??
       judgeReplies(daemon, { ...stream, cutOff }, seen, replies) ??
-      this.#judgeCalls(daemon, stream, calls, demandOf(seen, replies.replies, daemon.loopback));
+      (await this.#judgeCalls(daemon, stream, calls, demandOf(seen, replies.replies, daemon.loopback)));
     return {
       wrong,
       requests: seen.requests.length,
@@ -43,12 +49,12 @@ export class Judge {
     };
   }
 
-  #judgeCalls(
+  async #judgeCalls(
     daemon: Daemon,
     { ending }: Stream,
     calls: readonly string[],
     { allowed, required }: ReturnType<typeof demandOf>,
-  ): string | undefined {
+  ): Promise<string | undefined> {
     const writes = calls.filter(isWrite);
     if (daemon.readOnly)
       return writes.length === 0 ? forbidden(daemon, calls) : `who may not write caused: ${writes.join("; ")}`;
@@ -56,15 +62,18 @@ export class Judge {
     const made = new Set(writes);
     const missing = required.find((call) => !made.has(call));
     if (missing !== undefined) return `what was answered with 200 was not done: ${missing}`;
-    const unasked = writes.find((call) => !use(allowed, call));
-    if (unasked !== undefined) return `nobody asked for: ${unasked}`;
+    for (const call of writes) {
+      if (use(allowed, call)) continue;
+      if (!(await daemon.hasPutBack(call))) return `nobody asked for: ${call}`;
+      this.#putBack += 1;
+    }
     this.#left.set(daemon, ending === "wait" ? new Map() : allowed);
     return undefined;
   }
 }
 
 function forbidden({ firstOnly }: Daemon, calls: readonly string[]): string | undefined {
-  const other = firstOnly ? calls.find((call) => / 1\b/.test(call)) : undefined;
+  const other = firstOnly ? calls.find((call) => /^\w+ 1\b/.test(call)) : undefined;
   return other === undefined ? undefined : `who may use GPU 0 alone caused: ${other}`;
 }
 

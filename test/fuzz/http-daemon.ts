@@ -12,13 +12,14 @@ import {
   renameSync,
   writeFileSync,
 } from "node:fs";
+import { request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { issueToken } from "../../src/access/token.ts";
 import { apiGroups } from "../../src/contract/operations.ts";
 import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
 import type { Authorizations } from "./http-grammar.ts";
-import { allow, isWrite, symbols, type Allowance } from "./http-writes.ts";
+import { allow, isWrite, putBack, symbols, use, type Allowance } from "./http-writes.ts";
 
 export interface Daemon {
   readonly name: string;
@@ -31,6 +32,10 @@ export interface Daemon {
   connect(): Socket;
   /** The driver's calls since the last time, in order, without what they returned. */
   newCalls(): readonly string[];
+  /** Whether its log says that this call was made to put a setting back; each line says so once. Waits a little for it. */
+  hasPutBack(call: string): Promise<boolean>;
+  /** Releases what leases there are, so that it holds on to nobody. */
+  releaseLeases(): Promise<void>;
   /** What is wrong with its audit, once it has ended: it must have a line for each of the driver's calls, and no other. */
   auditTrouble(): string | undefined;
   /** What it has logged since the last time that it should not have. */
@@ -150,9 +155,20 @@ async function startDaemon(program: string, folder: string, plan: Plan): Promise
     authorizations: plan.authorizations ?? [],
     connect: () => (plan.tcp ? connect({ host, port: Number(port), noDelay: true }) : connect(socket)),
     newCalls: calls,
+    async hasPutBack(call) {
+      for (let count = 0; count < 200; count += 1) {
+        if (use(output.putBack, call)) return true;
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      return false;
+    },
+    async releaseLeases() {
+      if (plan.tcp || plan.readOnly) return;
+      for (let number = 1; number <= output.leases(); number += 1) await release(socket, number);
+    },
     auditTrouble() {
       calls();
-      return plan.audit ? compareAudit(readFileSync(audit, "utf8"), writes) : undefined;
+      return plan.audit ? compareAudit(readFileSync(audit, "utf8"), writes, output.allPutBack) : undefined;
     },
     newTrouble: output.newTrouble,
     isAlive: () => child.exitCode === null && child.signalCode === null,
@@ -160,7 +176,8 @@ async function startDaemon(program: string, folder: string, plan: Plan): Promise
     descriptors: () => readdirSync(`/proc/${pid}/fd`),
     async stop() {
       const ended = new Promise<string>((resolve) => {
-        child.once("exit", (code, signal) => resolve(signal ?? `exit code ${code}`));
+        // All that it has said has come by then.
+        child.once("close", (code, signal) => resolve(signal ?? `exit code ${code}`));
       });
       if (child.exitCode !== null) return `exit code ${child.exitCode}`;
       child.kill("SIGTERM");
@@ -178,8 +195,23 @@ function kindOf(call: string): string {
   return call.split(" ").slice(0, 2).join(" ");
 }
 
-function compareAudit(text: string, writes: ReadonlyMap<string, number>): string | undefined {
-  const noted: Allowance = new Map();
+/** By whom it was acquired: whoever runs this. */
+function release(socketPath: string, number: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const options = { socketPath, method: "POST", path: `/lease/release?lease=${number}`, agent: false };
+    const sent = request(options, (response) => response.resume().once("close", () => resolve()));
+    sent.once("error", reject);
+    sent.end();
+  });
+}
+
+/** What was put back nobody has asked for: it is in the log, and not in the audit. */
+function compareAudit(
+  text: string,
+  writes: ReadonlyMap<string, number>,
+  puttingBack: ReadonlyMap<string, number>,
+): string | undefined {
+  const noted: Allowance = new Map(puttingBack);
   for (const line of text
     .trimEnd()
     .split("\n")
@@ -240,16 +272,41 @@ function followLines(path: string): () => readonly string[] {
 
 const logLine = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z +(WARN|INFO|DEBUG) \S/;
 
-function followOutput(child: ChildProcess): { address(): Promise<string>; newTrouble(): string | undefined } {
+interface Output {
+  address(): Promise<string>;
+  newTrouble(): string | undefined;
+  /** The calls that it has made to put something back, as far as nobody has taken them out. */
+  readonly putBack: Allowance;
+  /** How many it has made in all, by what was called and on which GPU. */
+  readonly allPutBack: ReadonlyMap<string, number>;
+  /** The highest number of a lease. */
+  leases(): number;
+}
+
+function followOutput(child: ChildProcess): Output {
   let [stdout, stderr, trouble] = ["", "", ""];
+  const [left, all]: [Allowance, Allowance] = [new Map(), new Map()];
+  let leases = 0;
+  const read = (line: string): void => {
+    const call = putBack(line);
+    if (call !== undefined) {
+      allow(left, call);
+      allow(all, kindOf(call));
+    }
+    leases = Math.max(leases, Number(/\bLease (\d+) of .* has begun$/.exec(line)?.[1] ?? 0));
+    // An error comes with its stack on lines of its own.
+    if (!logLine.test(line) && trouble.length < 2_000) trouble += `${line}\n`;
+  };
   child.stdout?.setEncoding("utf8").on("data", (text: string) => (stdout += text));
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     const lines = (stderr + text).split("\n");
     stderr = lines.pop() ?? "";
-    // An error comes with its stack on lines of its own.
-    for (const line of lines) if (!logLine.test(line) && trouble.length < 2_000) trouble += `${line}\n`;
+    for (const line of lines) read(line);
   });
   return {
+    putBack: left,
+    allPutBack: all,
+    leases: () => leases,
     async address() {
       for (let count = 0; count < 2_000; count += 1) {
         const [, found] = /^Listening on (.+)\n/m.exec(stdout) ?? [];

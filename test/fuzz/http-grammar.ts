@@ -55,7 +55,7 @@ function broken(random: Random, text: string): string {
 function requestText(random: Random, authorizations: Authorizations): string {
   const odd = (): boolean => random.chance(0.015);
   const row = random.pick(allOperations);
-  const wire = wireOf(random, row);
+  const wire = random.chance(0.06) ? ofLeases(random) : wireOf(random, row);
   const method = odd() ? random.pick(methods) : wire.method;
   const target = random.chance(0.12) ? otherTarget(random) : `${pathText(random, wire.path)}${wire.query}`;
   const absolute = random.chance(0.06) ? random.pick(authorities) : "";
@@ -92,6 +92,41 @@ function wireOf(random: Random, row: Row): OnWire {
   }
   const method = row.kind === "write" ? "POST" : "GET";
   return { method, path: `/${row.device}/${row.name}`, query: `?${queryText(random, row)}` };
+}
+
+/**
+ * Leases, and what they have changed. Most last for a second, so that what was written within them is put back while others
+ * write, and so that nobody has a GPU for itself for long.
+ */
+function ofLeases(random: Random): OnWire {
+  const gpus = `gpu_ids=${random.chance(0.9) ? random.pick(["0", "1", "0,1"]) : random.pick(oddIds)}`;
+  const ask = (method: string, path: string, pairs: readonly string[]): OnWire => {
+    const sent = random.chance(0.05) ? pairs.toSpliced(random.below(pairs.length), 1, "x=1") : pairs;
+    return { method, path, query: sent.length === 0 ? "" : `?${sent.join("&")}` };
+  };
+  return random.oneOf(
+    () => {
+      const exclusive = random.chance(0.1) ? ["exclusive=true"] : [];
+      const ttl = `ttl_s=${random.chance(0.9) ? "1" : random.pick(["2", "0", "86401", "1.0", "", "x"])}`;
+      const reason = random.chance(0.3) ? [`reason=${random.pick(["night%20run", "%00", "a".repeat(201), ""])}`] : [];
+      // One without a time to live ends with its holder, which is whoever runs this.
+      return ask("POST", "/lease/acquire", [gpus, ...exclusive, ...reason, ...(random.chance(0.04) ? [] : [ttl])]);
+    },
+    () => ask("POST", "/lease/renew", [leaseIdText(random), "ttl_s=1"]),
+    () => {
+      const which = random.chance(0.8) ? `lease=${random.between(1, 300)}` : leaseIdText(random);
+      const more = random.some([`block=${random.chance(0.5)}`, `force=${random.chance(0.5)}`], 0.3);
+      return ask("POST", "/lease/release", [which, ...more]);
+    },
+    () => ask("GET", random.pick(["/lease/list", "/lease/list", "/events"]), []),
+    () => ask("GET", "/gpu/get_state", [gpus, ...random.some(["include=supported"], 0.3)]),
+  );
+}
+
+/** Of no lease: nobody can guess one. */
+function leaseIdText(random: Random): string {
+  const id = random.times(32, () => random.below(16).toString(16)).join("");
+  return `lease_id=${random.chance(0.8) ? id : random.pick(["", "x", id.slice(1), id.toUpperCase(), `${id}0`, "%00"])}`;
 }
 
 const pathQueries = ["", "", "dry_run=false&", "dry%5frun=true&", "lease_id&", "atomic=1&", "a=b&"];
@@ -236,6 +271,12 @@ function queryText(random: Random, row: Row): string {
   if (row.kind === "write") pairs.push(["block", random.pick(["true", "true", "false"])]);
   if (row.kind === "write" && random.chance(0.15))
     pairs.push(["dry_run", random.pick(["true", "true", "false", "1", "TRUE", ""])]);
+  if (row.kind === "write" && random.chance(0.1))
+    pairs.push(["atomic", random.pick(["true", "true", "true", "false"])]);
+  if (row.kind === "write" && random.chance(0.02)) {
+    const [name = "", value = ""] = leaseIdText(random).split("=");
+    pairs.push([name, value]);
+  }
   if (random.chance(0.04))
     pairs.push([random.pick(["lease_id", "atomic", "__proto__", "", "gpu_ids", "block", "dry_run", "Block"]), "true"]);
   const sent = random.chance(0.05) ? pairs.toSpliced(random.below(pairs.length), 1) : pairs;

@@ -13,6 +13,23 @@ export const symbols: Readonly<Record<string, readonly string[]>> = {
   reset_locked_clocks: ["nvmlDeviceResetGpuLockedClocks", "nvmlDeviceResetMemoryLockedClocks"],
 };
 
+/** How each setting is set to a value, and how it is reset; what cannot be reset always has a value. */
+const settingSymbols: Readonly<Record<string, readonly [set: string, reset: string]>> = {
+  power_limit: ["nvmlDeviceSetPowerManagementLimit", ""],
+  persistence_mode: ["nvmlDeviceSetPersistenceMode", ""],
+  gpu_clocks: ["nvmlDeviceSetGpuLockedClocks", "nvmlDeviceResetGpuLockedClocks"],
+  memory_clocks: ["nvmlDeviceSetMemoryLockedClocks", "nvmlDeviceResetMemoryLockedClocks"],
+};
+
+/** The call that a line of the daemon's log tells of, if it says that a setting was put back. */
+export function putBack(logLine: string): string | undefined {
+  const [, gpu = "", setting = "", value = ""] = / INFO GPU (\d+): (\w+) is (\S.*) again$/.exec(logLine) ?? [];
+  const [set, reset] = settingSymbols[setting] ?? [];
+  if (value === "reset") return `${reset} ${gpu}`;
+  const values = value.split(" ").map((pair) => plainValue(pair.split("=")[1] ?? ""));
+  return set && [set, gpu, ...values].join(" ");
+}
+
 /** Whoever says one of these wants less than a whole write, which the JSON wire cannot do. */
 const cautions = ["dry_run", "lease_id", "atomic"];
 
@@ -168,7 +185,10 @@ export function demandOf(
   return { allowed, required };
 }
 
-/** A refusal for what was asked means that nothing was called; one of the driver's own says so. */
+/**
+ * A refusal for what was asked means that nothing was called; one of the driver's own says so, and so does one that has an
+ * error for each GPU, as of a lease that ended when some were done.
+ */
 function reachedDriver({ status, body }: SeenReply): boolean {
-  return status < 400 || status >= 500 || body.includes("NVML error");
+  return status < 400 || status >= 500 || body.includes("NVML error") || body.startsWith('{"errors":');
 }

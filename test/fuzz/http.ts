@@ -21,6 +21,8 @@ export interface HttpResult {
   readonly requests: number;
   readonly statuses: Readonly<Record<number, number>>;
   readonly writes: number;
+  /** Of these, those that put something back. */
+  readonly putBack: number;
   /** By how much each daemon has grown since it was warm, in MB. */
   readonly growth: Readonly<Record<string, number>>;
 }
@@ -62,6 +64,8 @@ export async function fuzzHttp({ program, ...run }: HttpRun): Promise<HttpResult
     }
     await Promise.all(
       daemons.map(async (daemon) => {
+        // A lease holds on to its holder.
+        if (daemon.isAlive()) await daemon.releaseLeases();
         const before = descriptors.get(daemon) ?? 0;
         if (daemon.isAlive() && !(await settles(() => daemon.descriptors().length <= before))) {
           find(`${daemon.descriptors().length} descriptors are open where ${before} were`, `http, ${daemon.name}`);
@@ -81,7 +85,7 @@ export async function fuzzHttp({ program, ...run }: HttpRun): Promise<HttpResult
     await Promise.all(daemons.map((daemon) => daemon.stop()));
     rmSync(folder, { recursive: true, force: true });
   }
-  return { findings: findings.all, cases, requests, statuses, writes, growth };
+  return { findings: findings.all, cases, requests, statuses, writes, putBack: judge.putBack, growth };
 }
 
 /** Fewer bytes, in one segment, that are still wrong in the same way; the whole case if there are none. */

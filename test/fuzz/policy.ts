@@ -1,10 +1,19 @@
 // The policy file under fuzz: what comes out is a policy that says what the file says, or what is wrong with the file and where.
 import { getStaticTOMLValue, parseTOML } from "toml-eslint-parser";
+import type { Actor } from "../../src/access/actor.ts";
 import { explain } from "../../src/access/explain.ts";
-import { decide, type Policy, type Question } from "../../src/access/policy.ts";
+import {
+  decide,
+  decideLease,
+  mayRead,
+  type LeaseQuestion,
+  type Policy,
+  type Question,
+} from "../../src/access/policy.ts";
 import { PolicyError, readPolicy, type Names } from "../../src/access/policy-file.ts";
-import { allOperations, type Row } from "../../src/contract/operations.ts";
+import { allOperations, apiGroups, type ApiGroup, type Row } from "../../src/contract/operations.ts";
 import type { Target } from "../../src/contract/target.ts";
+import { peerOf } from "../access/subjects.ts";
 import { mutate, mutateTokens } from "./mutate.ts";
 import type { Random } from "./random.ts";
 import { addresses, groupIds, heavyText, models, policyText, subjects, userIds, uuids } from "./toml-grammar.ts";
@@ -51,8 +60,15 @@ export async function judgePolicy(
     if (!isLine(line, lines)) return `a policy has the rule ${JSON.stringify(name)} at line ${line}`;
   }
   const raw = getStaticTOMLValue(parseTOML(text, { tomlVersion: "1.0" })) as Raw;
+  const contradiction = rulesOf(raw).find(contradictsItself);
+  if (contradiction) return `a policy has a rule that contradicts itself: ${JSON.stringify(contradiction)}`;
   for (let count = 0; count < 8; count += 1) {
-    const wrong = judgeAnswer(policy, raw, questionOf(random));
+    const question = questionOf(random);
+    const { actor } = question;
+    const wrong =
+      judgeAnswer(policy, raw, question) ??
+      judgeLease(policy, raw, { actor, target: gpuTarget(random), exclusive: random.chance(0.5) }) ??
+      judgeReading(policy, raw, actor, random.pick(apiGroups));
     if (wrong !== undefined) return wrong;
   }
   return undefined;
@@ -83,12 +99,11 @@ function lineCount(text: string): number {
 
 function questionOf(random: Random): Question {
   const row = random.pick(allOperations);
-  const peer = {
+  const peer = peerOf({
     uid: random.pick([0, 2, 1000, 1001, 1002, 77]),
     gid: 5,
     groups: new Set(random.some([5, 44, 2000, 2001], 0.4)),
-    program: () => undefined,
-  };
+  });
   return {
     actor: {
       ...(random.chance(0.7) ? { peer } : {}),
@@ -107,8 +122,13 @@ function amount(random: Random): number {
 }
 
 function targetOf(random: Random, row: Row): Target {
+  if (row.device === "gpu") return gpuTarget(random);
   const id = random.below(5);
-  if (row.device === "cpu") return { kind: "cpu", id, name: `CPU ${id}` };
+  return { kind: "cpu", id, name: `CPU ${id}` };
+}
+
+function gpuTarget(random: Random): Target {
+  const id = random.below(5);
   const uuid = random.pick([...uuids, null, undefined]);
   return {
     kind: "gpu",
@@ -137,21 +157,58 @@ function judgeAnswer(policy: Policy, raw: Raw, question: Question): string | und
   }
   if (allowed === plainAnswer(raw, question)) return undefined;
   const { actor, row, parameters, target } = question;
-  const { peer, claims } = actor;
+  return otherwise(
+    allowed,
+    actor,
+    `${row.device}/${row.name} ${JSON.stringify(parameters)} on ${JSON.stringify(target)}`,
+  );
+}
+
+function otherwise(allowed: boolean, { peer, claims }: Actor, what: string): string {
   const who = `uid ${peer?.uid} groups ${[...(peer?.groups ?? [])].join()} sub ${claims?.sub}`;
-  const what = `${row.device}/${row.name} ${JSON.stringify(parameters)} on ${JSON.stringify(target)}`;
   return `a policy says ${allowed ? "yes" : "no"} where its file says otherwise: ${who} asks ${what}`;
 }
 
+function judgeLease(policy: Policy, raw: Raw, question: LeaseQuestion): string | undefined {
+  const { actor, target, exclusive } = question;
+  const { rule, refusal } = decideLease(policy, question);
+  const wanted = rulesOf(raw).find((each) => isFor(each, actor) && mayWrite(each) && hasGpu(each, target));
+  const allowed =
+    wanted !== undefined && own(wanted, "lease") !== "forbidden" && !(exclusive && own(wanted, "exclusive") === false);
+  if (allowed === (refusal === undefined) && rule?.name === wanted?.["name"]) return undefined;
+  return otherwise(!allowed, actor, `${exclusive ? "an exclusive" : "a"} lease on ${JSON.stringify(target)}`);
+}
+
+function judgeReading(policy: Policy, raw: Raw, actor: Actor, group: ApiGroup): string | undefined {
+  const rows = allOperations.filter((row) => row.group === group);
+  const wanted = rulesOf(raw).some((rule) => isFor(rule, actor) && rows.some((row) => allows(rule, row)));
+  return wanted === (mayRead(policy, actor, group) === undefined) ? undefined : otherwise(!wanted, actor, group);
+}
+
+function rulesOf(raw: Raw): readonly Raw[] {
+  return raw["rule"] as readonly Raw[];
+}
+
+function mayWrite(rule: Raw): boolean {
+  return allOperations.some((row) => row.kind === "write" && allows(rule, row));
+}
+
+function contradictsItself(rule: Raw): boolean {
+  const terms = ["lease", "exclusive", "restore_on_exit"].filter((key) => Object.hasOwn(rule, key));
+  if (terms.length > 0 && !mayWrite(rule)) return true;
+  return (
+    own(rule, "lease") === "forbidden" && (own(rule, "exclusive") === true || own(rule, "restore_on_exit") === true)
+  );
+}
+
 function plainAnswer(raw: Raw, question: Question): boolean {
-  const rules = raw["rule"] as readonly Raw[];
-  const rule = rules.find(
-    (each) => isFor(each, question) && allows(each, question.row) && hasGpu(each, question.target),
+  const rule = rulesOf(raw).find(
+    (each) => isFor(each, question.actor) && allows(each, question.row) && hasGpu(each, question.target),
   );
   return rule !== undefined && isWithin(rule, question);
 }
 
-function isFor(rule: Raw, { actor: { peer, claims } }: Question): boolean {
+function isFor(rule: Raw, { peer, claims }: Actor): boolean {
   if (own(rule, "anyone") === true) return true;
   const uids = [...listOf(rule, "uids"), ...listOf(rule, "users").map((name) => userIds.get(String(name)))];
   const gids = new Set([...listOf(rule, "gids"), ...listOf(rule, "groups").map((name) => groupIds.get(String(name)))]);

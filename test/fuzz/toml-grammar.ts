@@ -65,10 +65,11 @@ function ruleOf(random: Random, index: number, known: boolean): Table {
   const off = !known && random.chance(0.3);
   const right = (): string => random.pick(off ? rightNames : [...rights.keys()]);
   const pattern = (): string => random.pick(off ? patterns : patterns.filter((text) => text !== ""));
+  const allow = random.times(random.between(off ? 0 : 1, 4), right);
   const rule: Record<string, Value> = {
     name: off ? random.pick(names) : `${random.pick(names)}${index}`,
     ...whoOf(random, off, pattern),
-    allow: random.times(random.between(off ? 0 : 1, 4), right),
+    allow,
   };
   if (random.chance(0.4)) rule["gpus"] = random.times(random.between(off ? 0 : 1, 3), () => gpuOf(random, off));
   if (random.chance(0.4)) {
@@ -78,6 +79,8 @@ function ruleOf(random: Random, index: number, known: boolean): Table {
     const burst = random.chance(0.5) ? { burst: numberOf(random, off, 1) } : {};
     rule["rate"] = { writes_per_second: random.pick([0.001, 1, 2.5, 1e6, off ? 0 : 3]), ...burst };
   }
+  if (off ? random.chance(0.3) : allow.some(isForWrites) && random.chance(0.5))
+    Object.assign(rule, leaseTermsOf(random, off));
   if (off && random.chance(0.3))
     rule[random.pick(["alow", "__proto__", "Name", "name ", ""])] = random.pick([1, "x", [], {}]);
   return rule;
@@ -95,6 +98,27 @@ function whoOf(random: Random, off: boolean, pattern: () => string): Table {
   const keys = random.some(Object.keys(who), 0.3);
   const chosen = keys.length === 0 && !off ? [random.pick(Object.keys(who))] : keys;
   return Object.fromEntries(chosen.map((key) => [key, who[key] ?? true]));
+}
+
+function isForWrites(right: string): boolean {
+  return [...(rights.get(right) ?? [])].some(({ kind }) => kind === "write");
+}
+
+/** With `off`, also what contradicts itself. */
+function leaseTermsOf(random: Random, off: boolean): Table {
+  const lease = random.pick([
+    "optional",
+    "required",
+    "forbidden",
+    off ? random.pick(["", "Required", "none"]) : "optional",
+  ]);
+  const mayBeTrue = off || lease !== "forbidden";
+  const terms: Table = {
+    lease: off && random.chance(0.1) ? true : lease,
+    exclusive: mayBeTrue && random.chance(0.5),
+    restore_on_exit: off && random.chance(0.1) ? "yes" : mayBeTrue && random.chance(0.5),
+  };
+  return Object.fromEntries(random.some(Object.keys(terms), 0.6).map((key) => [key, terms[key] ?? true]));
 }
 
 function gpuOf(random: Random, off: boolean): Value {

@@ -90,7 +90,9 @@ describe("a client", () => {
       await expect.poll(text).toMatch(/^HTTP\/1.1 200 /);
     }
     await daemon.drain(4_000);
-    expect(machine.calls.filter((call) => call.startsWith("gpu 1 reset"))).toHaveLength(5);
+    expect(machine.calls.filter((call) => call.startsWith("gpu 1 reset"))).toEqual(
+      Array.from({ length: 5 }, () => ["gpu 1 resetGpuLockedClocks {}", "gpu 1 resetMemLockedClocks {}"]).flat(),
+    );
     expect(logged.filter((line) => line.startsWith("error"))).toEqual([]);
   });
 
@@ -119,7 +121,7 @@ describe("a client", () => {
   });
 
   it("whose accepted writes fail again and again fills no log", async () => {
-    machine.answer("gpu 0", "resetLockedClocks", new Error("no"));
+    machine.answer("gpu 0", "resetGpuLockedClocks", new Error("no"));
     for (let count = 0; count < 30; count += 1) {
       const { text } = open(
         "POST /gpu/reset_locked_clocks?gpu_ids=0&block=false HTTP/1.1\r\nconnection: close\r\n\r\n",
@@ -143,7 +145,7 @@ describe("a client", () => {
     const { text, closed } = open(`${write}transfer-encoding: chunked\r\n\r\nzz\r\n`);
     await closed;
     expect(text().match(/HTTP\/1.1 \d{3}/g)).toEqual(["HTTP/1.1 200"]);
-    expect(machine.calls).toEqual(["gpu 0 resetLockedClocks {}"]);
+    expect(machine.calls).toEqual(["gpu 0 resetGpuLockedClocks {}", "gpu 0 resetMemLockedClocks {}"]);
   });
 
   it.each(["HTTP/0.9", "HTTP/2.0"])("that speaks %s is refused", async (version) => {

@@ -37,16 +37,47 @@ const callers: readonly (readonly [
   ["two parts", { authorization: "Bearer a.b" }, [], "Invalid token: InvalidToken"],
 ];
 
+interface Asking {
+  readonly line: string;
+  readonly group: ApiGroup;
+  readonly isStream: boolean;
+  readonly body: string;
+  /** Whether it is refused in text. */
+  readonly asText: boolean;
+  /** What it is told when the guard lets it through. */
+  readonly through: number;
+}
+
+/** The daemon's own routes for a group, each whole. */
+const ownRequests: readonly Asking[] = [
+  ownRequest("POST /lease/acquire?gpu_ids=0&ttl_s=60", "gpu-control"),
+  ownRequest(`POST /lease/renew?lease_id=${"0".repeat(32)}`, "gpu-control", { through: 409 }),
+  ownRequest("POST /lease/release?lease=4711", "gpu-control", { through: 409 }),
+  ownRequest("GET /lease/list", "gpu-read"),
+  ownRequest("GET /gpu/get_state?gpu_ids=0", "gpu-read"),
+  ownRequest("GET /events", "gpu-read", { isStream: true }),
+];
+
+function ownRequest(line: string, group: ApiGroup, more: Partial<Asking> = {}): Asking {
+  return { line, group, body: "", asText: false, isStream: false, through: 200, ...more };
+}
+
 /** A request for every row on every wire, whole, so that only the guard can say no. */
-const requests = allOperations.flatMap((row) => {
+const rowRequests = allOperations.flatMap((row): readonly Asking[] => {
+  const shared = { group: row.group, isStream: row.kind === "stream", through: 200 };
   const fields = { ...parametersFor(row), ...(row.kind === "write" ? { block: true } : {}) };
   const query = new URLSearchParams({ [`${row.device}_ids`]: "0", ...mapValues(fields) });
   const method = row.kind === "write" ? "POST" : "GET";
   const body = JSON.stringify(fields);
-  const onQuery = { line: `${method} /${row.device}/${row.name}?${query.toString()}`, row, body: "", asText: false };
+  const onQuery = {
+    line: `${method} /${row.device}/${row.name}?${query.toString()}`,
+    ...shared,
+    body: "",
+    asText: false,
+  };
   const onPath = (row.json?.paths ?? []).map((path) => ({
     line: `${row.json?.method} /${row.device}/0/${path}`,
-    row,
+    ...shared,
     body: row.json?.method === "POST" ? body : "",
     asText: true,
   }));
@@ -57,20 +88,21 @@ function mapValues(fields: Readonly<Record<string, boolean | number>>): Record<s
   return Object.fromEntries(Object.entries(fields).map(([name, value]) => [name, String(value)]));
 }
 
+/** What follows a stream that was left may still see its last reading: streams of power come last. */
+const requests = [...ownRequests, ...rowRequests];
+
 describe.each(transports)("with a signing key, %s", (transport) => {
   const start = (): Promise<Subject> => startSubject(transport, { config: keyFile() });
 
   it.each(callers)("a caller with %s may do just what its scopes say", async (_, headers, scopes, refusal) => {
     const zeusd = await start();
-    for (const { line, row, body: sent, asText } of requests) {
+    for (const { line, group, isStream, body: sent, asText, through } of requests) {
       const asked = { headers: { ...headers, "content-type": "application/json" }, body: sent };
-      const may = scopes.includes(row.group);
+      const may = scopes.includes(group);
       const before = zeusd.calls.length;
-      const answer = await (row.kind === "stream" && may
-        ? zeusd.follow(line, () => true, asked)
-        : zeusd.ask(line, asked));
+      const answer = await (isStream && may ? zeusd.follow(line, () => true, asked) : zeusd.ask(line, asked));
       if (may) {
-        expect([line, answer.status]).toEqual([line, 200]);
+        expect([line, answer.status]).toEqual([line, through]);
         continue;
       }
       expect([line, answer.status, zeusd.calls.length]).toEqual([line, refusal ? 401 : 403, before]);
@@ -93,6 +125,17 @@ describe.each(transports)("with a signing key, %s", (transport) => {
     expect(endless.body).toBe('{"sub":"a","scopes":[]}');
   });
 
+  it("has no lease begin for whoever may not have one", async () => {
+    const zeusd = await start();
+    for (const [who, headers, scopes] of callers) {
+      const line = "POST /lease/acquire?gpu_ids=0&exclusive=true&ttl_s=60";
+      if (!scopes.includes("gpu-control"))
+        expect([who, (await zeusd.ask(line, { headers })).status]).toEqual([who, expect.toBeOneOf([401, 403])]);
+    }
+    const headers = bearer({ sub: "alice", scopes: apiGroups });
+    expect((await zeusd.ask("GET /lease/list", { headers })).body).toBe('{"leases":[]}');
+  });
+
   it("asks for a token before it says that a path does not exist", async () => {
     const zeusd = await start();
     const headers = bearer({ sub: "a", scopes: ["gpu-read"] });
@@ -101,6 +144,10 @@ describe.each(transports)("with a signing key, %s", (transport) => {
     expect((await zeusd.ask("GET /gpu/nothing", { headers })).status).toBe(404);
     expect((await zeusd.ask("POST /gpu/set_nothing", { headers })).status).toBe(403);
     expect((await zeusd.ask("POST /discover")).status).toBe(404);
+    for (const line of ["GET /lease/acquire", "POST /lease/list", "POST /events", "GET /lease/nothing"]) {
+      expect([line, (await zeusd.ask(line)).status]).toEqual([line, 401]);
+      expect(await zeusd.ask(line, { headers })).toMatchObject({ status: 404, body: "" });
+    }
   });
 
   it.each([
@@ -151,6 +198,9 @@ describe("without a signing key", () => {
       "GET /cpu/nothing",
       "POST /gpu/set_nothing",
       "POST /gpu/reset_locked_clocks",
+      "POST /lease/acquire?gpu_ids=0&ttl_s=60",
+      "POST /lease/renew",
+      "POST /lease/release",
     ]) {
       const { status, body } = await zeusd.ask(line);
       expect({ line, status, body }).toMatchObject({
@@ -165,5 +215,14 @@ describe("without a signing key", () => {
       body: "API group 'gpu-control' is not enabled on this server.",
     });
     expect(zeusd.calls).toEqual([]);
+  });
+
+  it("lets nobody read leases, states and events where gpu-read is off", async () => {
+    const other = await startSubject("in process", { config: { enabledGroups: ["gpu-control"] } });
+    for (const line of ["GET /lease/list", "GET /gpu/get_state", "GET /events"]) {
+      const { status, body } = await other.ask(line);
+      expect([line, status, body]).toEqual([line, 404, expect.stringContaining("API group 'gpu-read' is not enabled")]);
+    }
+    expect(other.calls).toEqual([]);
   });
 });

@@ -57,7 +57,7 @@ describe.each(writes.map((write) => [write.name, write] as const))("%s", (name, 
       would: `${name}${shown} on GPU 0, GPU 1`,
       operation: name,
       asked: Object.fromEntries(asked),
-      gpus: { 0: { rule: null }, 1: { rule: null } },
+      gpus: { 0: { rule: null, lease: null }, 1: { rule: null, lease: null } },
     });
     await clock.advance(60_000);
     expect(zeusd.calls).toEqual([]);
@@ -67,7 +67,8 @@ describe.each(writes.map((write) => [write.name, write] as const))("%s", (name, 
     for (const more of ["&dry_run=false", ""]) {
       expect(await zeusd.ask(lineOf(write, more))).toMatchObject({ status: 200, type: undefined, body: "" });
     }
-    expect(zeusd.calls).toHaveLength(4);
+    // Twice on two GPUs, and once more each for what consists of two parts.
+    expect(zeusd.calls).toHaveLength(name === "reset_locked_clocks" ? 8 : 4);
   });
 
   it("is a dry run wherever it says so, and whether it would wait or not", async () => {
@@ -153,7 +154,7 @@ describe("a dry run is refused as the write would be, with the same status and c
   });
 
   it("on a GPU whose lane is stuck", async () => {
-    zeusd.hold("gpu 0", "resetLockedClocks");
+    zeusd.hold("gpu 0", "resetMemLockedClocks");
     const stuck = zeusd.ask(lineOf(operationOf("gpu/reset_locked_clocks"), "", "0"));
     await clock.advance(4_000);
     expect((await stuck).status).toBe(504);

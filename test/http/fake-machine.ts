@@ -26,13 +26,26 @@ const gpuAnswers = (id: number): Readonly<Record<string, Values>> => ({
   resetGpuLockedClocks: {},
   setMemLockedClocks: {},
   resetMemLockedClocks: {},
-  resetLockedClocks: {},
   getCumulativeEnergy: { energy_mj: 1_000_000 * (id + 1) },
   getPower: { power_mw: 50_000 + id },
   getPowerLimit: { power_limit_mw: 300_000 },
   getEnforcedPowerLimit: { power_limit_mw: 300_000 },
   getPowerLimitConstraints: { min_power_limit_mw: 100_000, max_power_limit_mw: 400_000 },
+  getDefaultPowerLimit: { power_limit_mw: 300_000 },
   getPersistenceMode: { enabled: false },
+  getClocks: { gpu_clock_mhz: 1980, memory_clock_mhz: 2619 },
+  getSupportedClocks: { memory_clocks_mhz: [2619], gpu_clocks_mhz: [1980, 1965, 1950] },
+  getThrottleReasons: {
+    gpu_idle: false,
+    applications_clocks_setting: false,
+    sw_power_cap: true,
+    hw_slowdown: false,
+    sync_boost: false,
+    sw_thermal_slowdown: false,
+    hw_thermal_slowdown: false,
+    hw_power_brake_slowdown: false,
+    display_clock_setting: false,
+  },
 });
 
 export interface FakeMachineOptions {

@@ -68,6 +68,8 @@ interface Way {
   readonly path: string;
   readonly query: string;
   readonly body: string;
+  /** The calls of a device that it takes. */
+  readonly calls: readonly string[];
 }
 
 const values: Readonly<Record<string, boolean | number>> = {
@@ -83,11 +85,19 @@ function waysOf(row: Row): readonly Way[] {
   const query = `?gpu_ids=0&${names.map((name) => `${name}=${values[name]}`).join("&")}`;
   const body = JSON.stringify(Object.fromEntries(names.map((name) => [name, values[name]])));
   const paths = [`/gpu/${row.name}`, ...(row.json?.paths ?? []).map((path) => `/gpu/0/${path}`)];
-  return paths.map((path) => ({ path, query, body }));
+  const calls = row.by === "parts" ? ["resetGpuLockedClocks", "resetMemLockedClocks"] : [row.call];
+  return paths.map((path) => ({ path, query, body, calls }));
 }
 
 const ways = allOperations.filter(({ kind }) => kind === "write").flatMap(waysOf);
-const [anyWay = { path: "", query: "", body: "" }] = ways;
+const [anyWay = { path: "", query: "", body: "", calls: [] }] = ways;
+
+/** The ways to change leases, with the status of whoever is let through. They reach no device. */
+const leaseWays: readonly (Way & { readonly through: number })[] = [
+  { path: "/lease/acquire", query: "?gpu_ids=0&exclusive=true&ttl_s=60", body: "", calls: [], through: 200 },
+  { path: "/lease/renew", query: `?lease_id=${"0".repeat(32)}`, body: "", calls: [], through: 409 },
+  { path: "/lease/release", query: "?lease=4711", body: "", calls: [], through: 409 },
+];
 
 const json = (body: string): string =>
   `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
@@ -209,20 +219,21 @@ const isWhole = (target: string): boolean => /^[!-~]+$/.test(target) && /^(\/|ht
 
 interface Spelled extends Variant {
   readonly request: string;
+  readonly way: Way;
 }
 
-function spellings(headers: string): readonly Spelled[] {
-  return ways.flatMap(({ path, query, body }) =>
-    variantsOf(path).map((variant) => {
-      return { ...variant, request: requestOf(`POST ${variant.target}${query}`, headers, body) };
+function spellings(headers: string, of: readonly Way[] = ways): readonly Spelled[] {
+  return of.flatMap((way) =>
+    variantsOf(way.path).map((variant) => {
+      return { ...variant, way, request: requestOf(`POST ${variant.target}${way.query}`, headers, way.body) };
     }),
   );
 }
 
 describe.each(guards)("with $who", ({ guard, headers }) => {
-  it("no spelling of the path of any write reaches a device", async () => {
-    const { path, calls } = await startGuarded(guard);
-    const all = spellings(headers);
+  it("no spelling of the path of any write reaches a device, and none of a lease's has one begin", async () => {
+    const { path, calls, logged } = await startGuarded(guard);
+    const all = spellings(headers, [...ways, ...leaseWays]);
     const [whole, broken] = [all.filter(({ target }) => isWhole(target)), all.filter(({ target }) => !isWhole(target))];
     expect(whole.length).toBeGreaterThan(1_000);
     for (const chunk of chunksOf(whole, 40)) {
@@ -231,8 +242,9 @@ describe.each(guards)("with $who", ({ guard, headers }) => {
         chunk.map(({ request }) => request),
       );
       for (const [index, { target, same }] of chunk.entries()) {
+        const refusals = [401, 403];
         // What is another path may be said not to exist, once it is clear that one may hear that.
-        const allowed = same ? [401, 403] : [400, 401, 403, 404];
+        const allowed = same ? refusals : [...refusals, 400, 404];
         expect({ target, status: statuses[index] }).toEqual({ target, status: expect.toBeOneOf(allowed) });
       }
     }
@@ -242,6 +254,7 @@ describe.each(guards)("with $who", ({ guard, headers }) => {
         expect({ target, status }).toEqual({ target, status: expect.toBeOneOf([400, 401, 403, 404]) });
     }
     expect(calls).toEqual([]);
+    expect(logged.filter((line) => /\bLease \d/.test(line))).toEqual([]);
     await expectServing(path);
   });
 
@@ -290,10 +303,31 @@ describe("with a token that may do everything", () => {
           });
         }
       }
-      expect(calls.length - before).toBe(statuses.filter((status) => status === 200).length);
+      const reached = chunk.filter((_, index) => statuses[index] === 200).flatMap(({ way }) => way.calls);
+      expect(calls.slice(before).map((call) => call.split(" ")[2])).toEqual(reached);
     }
-    const writes = allOperations.filter(({ kind }) => kind === "write");
-    expect(new Set(calls.map((call) => call.split(" ")[2]))).toEqual(new Set(writes.map(({ call }) => call)));
+    expect(new Set(calls.map((call) => call.split(" ")[2]))).toEqual(new Set(ways.flatMap((way) => way.calls)));
+  });
+
+  it.each(leaseWays)("$path is reached by those spellings alone as well", async (way) => {
+    const { path, calls, logged } = await startGuarded({ key: true });
+    const whole = spellings(full, [way]).filter(({ target }) => isWhole(target));
+    const begun = (): number => logged.filter((line) => /\bLease \d+ .* has begun/.test(line)).length;
+    let reached = 0;
+    for (const chunk of chunksOf(whole, 40)) {
+      const statuses = await exchange(
+        path,
+        chunk.map(({ request }) => request),
+      );
+      for (const [index, { target, same }] of chunk.entries()) {
+        if (statuses[index] === way.through) reached += 1;
+        if (same === undefined) continue;
+        const status = same ? way.through : expect.toBeOneOf([400, 404]);
+        expect({ target, status: statuses[index] }).toEqual({ target, status });
+      }
+    }
+    expect(begun()).toBe(way.through === 200 ? reached : 0);
+    expect(calls).toEqual([]);
   });
 
   it("a method is a method: in other cases, others, or said by a header it makes no write", async () => {
@@ -503,16 +537,25 @@ const byRight = rightNames
 const includes = (held: readonly string[], { group, device, name }: Row): boolean =>
   [group, name, `${device}/${name}`].some((right) => held.includes(right));
 
-/** The rows that a call which reached a device can be for: power is read for those who follow it, and CPUs' from their counters. */
+/**
+ * The rows that a call which reached a device can be for: power is read for those who follow it, and CPUs' from their counters;
+ * all clocks are unlocked in two parts; and a state is put together.
+ */
 function rowsOf(call: string): readonly Row[] {
   const [device = "", , method = ""] = call.split(" ");
   const others: Readonly<Record<string, readonly string[]>> = {
     "gpu getPower": ["streamPower"],
     "cpu getCumulativeEnergy": ["getPower", "streamPower"],
+    "gpu resetGpuLockedClocks": ["resetLockedClocks"],
+    "gpu resetMemLockedClocks": ["resetLockedClocks"],
+    ...Object.fromEntries(stateCalls.map((reading) => [`gpu ${reading}`, ["getState"]])),
   };
   const methods = new Set([method, ...(others[`${device} ${method}`] ?? [])]);
   return allOperations.filter((row) => row.device === device && methods.has(row.call));
 }
+
+/** What a state is put together from. */
+const stateCalls = ["getPowerLimit", "getEnforcedPowerLimit", "getPersistenceMode", "getThrottleReasons"];
 
 const bases = allOperations
   .filter(({ kind }) => kind !== "stream")
@@ -522,7 +565,7 @@ const bases = allOperations
     const body = JSON.stringify(Object.fromEntries(names.map((name) => [name, values[name] ?? true])));
     const method = row.kind === "write" ? "POST" : "GET";
     return [
-      ...(row.query ? [{ method, target: `/${row.device}/${row.name}?${query}`, body }] : []),
+      ...(row.query || row.by === "settings" ? [{ method, target: `/${row.device}/${row.name}?${query}`, body }] : []),
       ...(row.json?.paths ?? []).map((path) => ({
         method: row.json?.method ?? "",
         target: `/${row.device}/0/${path}`,

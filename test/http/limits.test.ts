@@ -52,7 +52,7 @@ describe("HTTP manners", () => {
     const first = "POST /gpu/reset_locked_clocks?gpu_ids=0&block=true HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello";
     const text = await send(`${first}GET /time HTTP/1.1\r\n\r\nGET /nothing HTTP/1.1\r\n\r\n`, replies(3));
     expect(text.match(/HTTP\/1\.1 \d{3}/g)).toEqual(["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 404"]);
-    expect(calls).toEqual(["gpu 0 resetLockedClocks {}"]);
+    expect(calls).toEqual(["gpu 0 resetGpuLockedClocks {}", "gpu 0 resetMemLockedClocks {}"]);
   });
 
   it("keeps a connection after a reply, and closes it when asked to", async () => {

@@ -13,6 +13,7 @@ import { createRoutes } from "../../src/http/routes.ts";
 import { parseTarget } from "../../src/http/target.ts";
 import { createPathWire } from "../../src/http/wire/path-style.ts";
 import { createQueryWire } from "../../src/http/wire/query-style.ts";
+import { noLeases } from "../access/subjects.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { parametersFor } from "../parameters.ts";
 import { createQuietLog } from "../quiet-log.ts";
@@ -72,8 +73,11 @@ function requestsOf(row: Row, ids = "0"): readonly Asking[] {
     ...(row.json?.method === "POST" ? { body: JSON.stringify(fieldsOf(row)) } : {}),
     asText: true,
   }));
-  return [...(row.query ? [onQuery] : []), ...(ids.includes(",") ? [] : onPath)];
+  return [...(hasQuery(row) ? [onQuery] : []), ...(ids.includes(",") ? [] : onPath)];
 }
+
+/** The state of the settings is asked for as an operation of the query wire is. */
+const hasQuery = ({ query, by }: Row): boolean => query || by === "settings";
 
 const send = (zeusd: Subject, { line, body }: Asking, uid: number): Promise<Answer> =>
   zeusd.ask(line, { headers: typed, peer: peer(uid), ...(body === undefined ? {} : { body }) });
@@ -345,7 +349,8 @@ describe("an audit that is required and cannot be written", () => {
       close() {},
     };
     const audit = new Audit({ sink, clock: ticking, log, health: new Health(), required });
-    const access: Access = { enabledGroups: apiGroups, audit, gate: new Gate({ clock: ticking, audit }) };
+    const gate = new Gate({ clock: ticking, audit, leases: noLeases, restoreOnExit: false });
+    const access: Access = { enabledGroups: apiGroups, audit, gate };
     const fleet = await startFleetOn(machine, ticking, log);
     const routes = createRoutes({ query: createQueryWire(ticking), path: createPathWire() }, []);
     const { handle } = createHandler({ routes, access, fleet, clock: ticking, log, gpuStreamFormat: "v2" });

@@ -25,6 +25,16 @@ describe.each(transports)("the query wire %s", (transport) => {
         1: { min_power_limit_mw: 100_000, max_power_limit_mw: 400_000 },
       },
       get_persistence_mode: { 0: { enabled: false }, 1: { enabled: false } },
+      // These are not the original's.
+      get_default_power_limit: { 0: { power_limit_mw: 300_000 }, 1: { power_limit_mw: 300_000 } },
+      get_clocks: {
+        0: { gpu_clock_mhz: 1980, memory_clock_mhz: 2619 },
+        1: { gpu_clock_mhz: 1980, memory_clock_mhz: 2619 },
+      },
+      get_supported_clocks: {
+        0: { memory_clocks_mhz: [2619], gpu_clocks_mhz: [1980, 1965, 1950] },
+        1: { memory_clocks_mhz: [2619], gpu_clocks_mhz: [1980, 1965, 1950] },
+      },
     };
     for (const [name, body] of Object.entries(golden)) {
       expect(await zeusd.ask(`GET /gpu/${name}`)).toMatchObject({
@@ -64,7 +74,7 @@ describe.each(transports)("the query wire %s", (transport) => {
     const asked = { headers: { "content-type": "application/json" }, body: '{"power_limit_mw":' };
     const answer = await zeusd.ask("POST /gpu/reset_locked_clocks?gpu_ids=0&block=true", asked);
     expect(answer).toMatchObject({ status: 200, body: "" });
-    expect(zeusd.calls).toEqual(["gpu 0 resetLockedClocks {}"]);
+    expect(zeusd.calls).toEqual(["gpu 0 resetGpuLockedClocks {}", "gpu 0 resetMemLockedClocks {}"]);
   });
 
   it("answers every write at once when it does not wait for the driver, whatever the driver says later", async () => {
@@ -313,6 +323,13 @@ describe.each(transports)("the query wire %s", (transport) => {
     "GET /gpu/set_power_limit",
     "OPTIONS /time",
     "GET /gpu/0/get_power",
+    "GET /lease/acquire?gpu_ids=0&ttl_s=1",
+    "GET /lease/release?lease=1",
+    "POST /lease/list",
+    "GET /lease",
+    "POST /events",
+    "POST /gpu/get_state",
+    "GET /gpu/0/get_state",
   ])("knows no %s", async (line) => {
     expect(await zeusd.ask(line)).toMatchObject({ status: 404, type: undefined, body: "" });
   });

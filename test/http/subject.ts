@@ -32,9 +32,18 @@ interface Asked {
   readonly peer?: Peer;
 }
 
-/** A process that has connected to a Unix socket. */
+/** A process that has connected to a Unix socket. Nobody can watch for its end. */
 export function peer(uid: number, ...groups: readonly number[]): Peer {
-  return { uid, gid: groups[0] ?? uid, groups: new Set(groups), pid: 4711, program: () => "test" };
+  const gid = groups[0] ?? uid;
+  return {
+    uid,
+    gid,
+    groups: new Set(groups),
+    pid: 4711,
+    program: () => "test",
+    lineage: () => [],
+    hold: () => undefined,
+  };
 }
 
 export interface Subject extends FakeMachine {

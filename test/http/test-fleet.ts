@@ -1,7 +1,11 @@
 // A fleet over the fake machine, with nothing around it.
+import type { Clock } from "../../src/contract/clock.ts";
+import { Events } from "../../src/contract/events.ts";
+import { Health } from "../../src/contract/health.ts";
 import type { Log } from "../../src/contract/log.ts";
 import { Fleet } from "../../src/devices/fleet.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
+import { Settings } from "../../src/settings/settings.ts";
 import type { FakeClock } from "../fake-clock.ts";
 import type { FakeMachine } from "./fake-machine.ts";
 
@@ -13,10 +17,18 @@ export async function startFleetOn({ backends }: FakeMachine, clock: FakeClock, 
     cpuPollHz: 10,
     timeoutMs: 4_000,
     wakefulness: drowsy,
+    ...createSettings(clock, log),
     lost: () => {},
     fatal: () => {},
   });
   fleet.adoptGpus(await backends.gpus.probe(fleet.lostGpus));
   fleet.adoptCpus(await backends.cpus());
   return fleet;
+}
+
+/** Settings that remember nothing over restarts, and the events that they tell. */
+export function createSettings(clock: Clock, log: Log): { readonly settings: Settings; readonly events: Events } {
+  const events = new Events(() => clock.epochMs());
+  const shared = { clock, log, events, health: new Health(), reassert: false, openProcess: () => undefined };
+  return { events, settings: new Settings(shared) };
 }

@@ -91,7 +91,7 @@ sub svc-left
 // WHAT FOR ----------------------------------------------------------------------------------------------------------------
 
 /** The columns of the table. Those with a question mark are paths that do not exist, by the prefix that they have. */
-const columns = "open self root limit write gpu cpu ?open ?control ?gpu ?cpu ?auth ?else".split(" ");
+const columns = "open self root limit write lease ended gpu cpu ?open ?control ?gpu ?cpu ?auth ?else".split(" ");
 
 interface Question extends UserRequest {
   readonly method: "GET" | "POST";
@@ -131,7 +131,8 @@ function questionsFor(row: Row): readonly Question[] {
   const onPath = (json?.paths ?? []).map((path): Question => {
     return { ...shared, method: json?.method ?? "GET", target: `/${device}/0/${path}`, body, headers, asText: true };
   });
-  return row.query ? [onQuery, ...onPath] : onPath;
+  // The state of the settings is asked for as an operation of the query wire is.
+  return row.query || row.by === "settings" ? [onQuery, ...onPath] : onPath;
 }
 
 /** What is not in the table of operations, as `METHOD target`, by column. */
@@ -139,12 +140,23 @@ const others: Readonly<Record<string, readonly string[]>> = {
   open: ["GET /discover", "GET /time", "GET /healthz", "GET /%74ime?x=1"],
   self: ["GET /auth/whoami"],
   root: ["GET /policy/explain?operation=set_power_limit&power_limit_mw=200000&gpu_ids=0&uid=1"],
+  /** Whoever gets one keeps it until its process ends. Nobody but who writes within it notices. */
+  lease: ["POST /lease/acquire?gpu_ids=0&ttl_s=3600&reason=a+table"],
+  /** Leases that there are not. */
+  ended: [`POST /lease/renew?lease_id=${"0".repeat(32)}`, "POST /lease/release?lease=4711"],
+  gpu: ["GET /lease/list", "GET /events"],
   "?open": ["POST /discover", "POST /time"],
   "?control": ["POST /gpu/set_nothing", "GET /gpu/set_power_limit", "POST /gpu/reset_", "GET /gpu/set_power_limit/"],
-  "?gpu": ["GET /gpu/", "GET /gpu/nothing", "POST /gpu/get_power", "GET /gpu/0/set_power_limit", "GET /gpu/0/1/2"],
+  "?gpu": [
+    ...["GET /gpu/", "GET /gpu/nothing", "POST /gpu/get_power", "POST /gpu/get_state"],
+    ...["GET /gpu/0/set_power_limit", "GET /gpu/0/get_state", "GET /gpu/0/1/2"],
+  ],
   "?cpu": ["GET /cpu/", "GET /cpu/nothing", "POST /cpu/get_power", "POST /cpu/0/supports_dram_energy"],
   "?auth": ["GET /auth/nothing", "POST /auth/whoami"],
-  "?else": ["GET /", "GET /nothing", "GET /gpu", "POST /policy/explain", "GET /policy/nothing", "POST /lease/acquire"],
+  "?else": [
+    ...["GET /", "GET /nothing", "GET /gpu", "POST /policy/explain", "GET /policy/nothing"],
+    ...["GET /lease/acquire", "POST /lease/list", "POST /lease", "POST /events"],
+  ],
 };
 
 const questions: readonly Question[] = [
@@ -186,65 +198,65 @@ const scenes: readonly Scene[] = [
     policy: false,
     key: false,
     table: `
-                              | open self root | limit write gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
-      root     | anything     | 200  404  404  | 200   200   200 200 | 404   404      404  404  404   404
-      operator | anything     | 200  404  403  | 200   200   200 200 | 404   404      404  404  404   404
-      member   | anything     | 200  404  403  | 200   200   200 200 | 404   404      404  404  404   404
-      stranger | anything     | 200  404  403  | 200   200   200 200 | 404   404      404  404  404   404
-      nobody   | anything     | 200  404  403  | 200   200   200 200 | 404   404      404  404  404   404`,
+                              | open self root | limit write lease ended gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
+      root     | anything     | 200  404  404  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      operator | anything     | 200  404  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      member   | anything     | 200  404  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      stranger | anything     | 200  404  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      nobody   | anything     | 200  404  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404`,
   },
   {
     name: "with a policy alone",
     policy: true,
     key: false,
     table: `
-                              | open self root | limit write gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
-      root     | anything     | 200  200  200  | 403   403   200 403 | 404   404      404  404  404   404
-      operator | anything     | 200  200  403  | 200   200   200 200 | 404   404      404  404  404   404
-      member   | anything     | 200  200  403  | 200   403   200 403 | 404   404      404  404  404   404
-      stranger | anything     | 200  200  403  | 403   403   403 403 | 404   404      404  404  404   404
-      nobody   | anything     | 200  404  403  | 403   403   403 403 | 404   404      404  404  404   404`,
+                              | open self root | limit write lease ended gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
+      root     | anything     | 200  200  200  | 403   403   403   403   200 403 | 404   404      404  404  404   404
+      operator | anything     | 200  200  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      member   | anything     | 200  200  403  | 200   403   200   409   200 403 | 404   404      404  404  404   404
+      stranger | anything     | 200  200  403  | 403   403   403   403   403 403 | 404   404      404  404  404   404
+      nobody   | anything     | 200  404  403  | 403   403   403   403   403 403 | 404   404      404  404  404   404`,
   },
   {
     name: "with a key alone",
     policy: false,
     key: true,
     table: `
-                              | open self root | limit write gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
-      anyone   | no good token| 200  401  401  | 401   401   401 401 | 404   401      401  401  401   401
-      root     | a service's  | 200  200  404  | 200   200   200 200 | 404   404      404  404  404   404
-      root     | a guest's    | 200  200  404  | 200   200   200 200 | 404   404      404  404  404   404
-      root     | a CPU one    | 200  200  404  | 403   403   403 200 | 404   403      403  404  404   404
-      root     | a limit one  | 200  200  404  | 200   403   403 403 | 404   403      403  403  404   404
-      others   | a service's  | 200  200  403  | 200   200   200 200 | 404   404      404  404  404   404
-      others   | a guest's    | 200  200  403  | 200   200   200 200 | 404   404      404  404  404   404
-      others   | a CPU one    | 200  200  403  | 403   403   403 200 | 404   403      403  404  404   404
-      others   | a limit one  | 200  200  403  | 200   403   403 403 | 404   403      403  403  404   404`,
+                              | open self root | limit write lease ended gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
+      anyone   | no good token| 200  401  401  | 401   401   401   401   401 401 | 404   401      401  401  401   401
+      root     | a service's  | 200  200  404  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      root     | a guest's    | 200  200  404  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      root     | a CPU one    | 200  200  404  | 403   403   403   403   403 200 | 404   403      403  404  404   404
+      root     | a limit one  | 200  200  404  | 200   403   403   403   403 403 | 404   403      403  403  404   404
+      others   | a service's  | 200  200  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      others   | a guest's    | 200  200  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      others   | a CPU one    | 200  200  403  | 403   403   403   403   403 200 | 404   403      403  404  404   404
+      others   | a limit one  | 200  200  403  | 200   403   403   403   403 403 | 404   403      403  403  404   404`,
   },
   {
     name: "with a policy and a key, which must both say yes",
     policy: true,
     key: true,
     table: `
-                              | open self root | limit write gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
-      anyone   | no good token| 200  401  401  | 401   401   401 401 | 404   401      401  401  401   401
-      root     | a service's  | 200  200  200  | 200   200   200 200 | 404   404      404  404  404   404
-      others   | a service's  | 200  200  403  | 200   200   200 200 | 404   404      404  404  404   404
-      root     | a guest's    | 200  200  200  | 403   403   200 403 | 404   404      404  404  404   404
-      operator | a guest's    | 200  200  403  | 200   200   200 200 | 404   404      404  404  404   404
-      member   | a guest's    | 200  200  403  | 200   403   200 403 | 404   404      404  404  404   404
-      stranger | a guest's    | 200  200  403  | 403   403   403 403 | 404   404      404  404  404   404
-      nobody   | a guest's    | 200  200  403  | 403   403   403 403 | 404   404      404  404  404   404
-      root     | a CPU one    | 200  200  200  | 403   403   403 403 | 404   403      403  404  404   404
-      operator | a CPU one    | 200  200  403  | 403   403   403 200 | 404   403      403  404  404   404
-      member   | a CPU one    | 200  200  403  | 403   403   403 403 | 404   403      403  404  404   404
-      stranger | a CPU one    | 200  200  403  | 403   403   403 403 | 404   403      403  404  404   404
-      nobody   | a CPU one    | 200  200  403  | 403   403   403 403 | 404   403      403  404  404   404
-      root     | a limit one  | 200  200  200  | 403   403   403 403 | 404   403      403  403  404   404
-      operator | a limit one  | 200  200  403  | 200   403   403 403 | 404   403      403  403  404   404
-      member   | a limit one  | 200  200  403  | 200   403   403 403 | 404   403      403  403  404   404
-      stranger | a limit one  | 200  200  403  | 403   403   403 403 | 404   403      403  403  404   404
-      nobody   | a limit one  | 200  200  403  | 403   403   403 403 | 404   403      403  403  404   404`,
+                              | open self root | limit write lease ended gpu cpu | ?open ?control ?gpu ?cpu ?auth ?else
+      anyone   | no good token| 200  401  401  | 401   401   401   401   401 401 | 404   401      401  401  401   401
+      root     | a service's  | 200  200  200  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      others   | a service's  | 200  200  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      root     | a guest's    | 200  200  200  | 403   403   403   403   200 403 | 404   404      404  404  404   404
+      operator | a guest's    | 200  200  403  | 200   200   200   409   200 200 | 404   404      404  404  404   404
+      member   | a guest's    | 200  200  403  | 200   403   200   409   200 403 | 404   404      404  404  404   404
+      stranger | a guest's    | 200  200  403  | 403   403   403   403   403 403 | 404   404      404  404  404   404
+      nobody   | a guest's    | 200  200  403  | 403   403   403   403   403 403 | 404   404      404  404  404   404
+      root     | a CPU one    | 200  200  200  | 403   403   403   403   403 403 | 404   403      403  404  404   404
+      operator | a CPU one    | 200  200  403  | 403   403   403   403   403 200 | 404   403      403  404  404   404
+      member   | a CPU one    | 200  200  403  | 403   403   403   403   403 403 | 404   403      403  404  404   404
+      stranger | a CPU one    | 200  200  403  | 403   403   403   403   403 403 | 404   403      403  404  404   404
+      nobody   | a CPU one    | 200  200  403  | 403   403   403   403   403 403 | 404   403      403  404  404   404
+      root     | a limit one  | 200  200  200  | 403   403   403   403   403 403 | 404   403      403  403  404   404
+      operator | a limit one  | 200  200  403  | 200   403   403   403   403 403 | 404   403      403  403  404   404
+      member   | a limit one  | 200  200  403  | 200   403   403   403   403 403 | 404   403      403  403  404   404
+      stranger | a limit one  | 200  200  403  | 403   403   403   403   403 403 | 404   403      403  403  404   404
+      nobody   | a limit one  | 200  200  403  | 403   403   403   403   403 403 | 404   403      403  403  404   404`,
   },
 ];
 
@@ -362,6 +374,7 @@ function checkRefusal({ question, expected, who, what }: Case, { headers, body }
     const scoped = scene.key && (what === "a CPU one" || what === "a limit one") && question.column !== "root";
     const lacking = scene.policy ? ["scope_missing", "forbidden"] : ["scope_missing"];
     const codes = {
+      409: ["no_such_lease"],
       401: ["unauthenticated"],
       403: scoped ? lacking : ["forbidden"],
       404: ["auth_disabled", "not_found"],
@@ -422,7 +435,7 @@ describe.each(scenes)("$name", (scene) => {
 
 it("the table of routes has every operation on every wire, and every kind of answer on both wires", () => {
   for (const row of allOperations) {
-    const wires = (row.query ? 1 : 0) + (row.json?.paths.length ?? 0);
+    const wires = (row.query || row.by === "settings" ? 1 : 0) + (row.json?.paths.length ?? 0);
     expect(questionsFor(row)).toHaveLength(wires);
     expect(wires).toBeGreaterThan(0);
   }

@@ -80,7 +80,7 @@ describe("a dry run", () => {
             would: expect.stringMatching(new RegExp(`^${name}.* on GPU 0, GPU 1$`)),
             operation: name,
             asked: Object.fromEntries(asked),
-            gpus: { 0: { rule: "bounded" }, 1: { rule: "bounded" } },
+            gpus: { 0: { rule: "bounded", lease: null }, 1: { rule: "bounded", lease: null } },
           },
         ]);
       }
