@@ -150,7 +150,7 @@ export async function assemble(config: Config, parts: DaemonParts): Promise<Asse
   const broken = new Promise<Error>((resolve) => {
     breakDown = resolve;
   });
-  const fleet = await startFleet(config, parts, { events, settings, broken: breakDown });
+  const fleet = await startFleet(config, parts, { events, health, settings, broken: breakDown });
   log.info("Started all device tasks", { gpus: fleet.gpus.length, cpus: fleet.cpus.length });
   const handler = buildHandler(config, parts, { access, fleet, health, events, settings });
   const closeAll = (): void => {

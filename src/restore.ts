@@ -40,14 +40,20 @@ export async function restore(config: Config, parts: RestoreParts): Promise<bool
     if (event.event !== "restored") return;
     stdout(`GPU ${event.gpu}: ${event.setting} is ${describeValue(event.value)} again\n`);
   });
-  const { settings, close } = startSettings(config, { ...parts, health, events });
+  // A daemon that runs on it puts back by itself.
+  const required = { ...config, stateDirRequired: true };
+  const { settings, setAside, close } = startSettings(required, { ...parts, health, events });
   try {
+    if (setAside) {
+      stdout("The journal could not be used, and is set aside; look at what is set, and set by hand what should be\n");
+      return false;
+    }
     if (all) for (const lease of settings.leases.all) settings.leases.end(lease, "forced");
     if (settings.missing.length === 0) {
       stdout("Nothing to put back\n");
       return true;
     }
-    const fleet = await startFleet(config, parts, { settings, events, broken: () => {} });
+    const fleet = await startFleet(config, parts, { settings, events, health, broken: () => {} });
     return await settleAll(fleet, settings, parts);
   } finally {
     close();

@@ -5,6 +5,7 @@ import type { Config } from "./contract/config.ts";
 import { StartError, ZeusdError } from "./contract/errors.ts";
 import type { DaemonParts } from "./daemon.ts";
 import type { Events } from "./contract/events.ts";
+import type { Health } from "./contract/health.ts";
 import { checkDrift } from "./devices/drift-check.ts";
 import { Fleet } from "./devices/fleet.ts";
 import { Probing } from "./devices/probing.ts";
@@ -16,6 +17,7 @@ import type { Settings } from "./settings/settings.ts";
 /** What the fleet shares with others. */
 export interface FleetShares {
   readonly events: Events;
+  readonly health: Health;
   readonly settings: Settings;
   /** Hears when only a new process can drive the devices. */
   readonly broken: (reason: Error) => void;
@@ -26,13 +28,24 @@ type FleetOrigin = Pick<DaemonParts, "clock" | "log" | "threads" | "backends">;
 /** Throws a StartError for a driver that is required and missing, or was replaced, and for too few threads. */
 export async function startFleet(config: Config, parts: FleetOrigin, shares: FleetShares): Promise<Fleet> {
   const { clock, log, threads } = parts;
-  const { events, settings, broken } = shares;
+  const { events, health, settings, broken } = shares;
   const backends = parts.backends ?? (await selectBackends(config, clock, log));
   const { gpuPowerPollHz: gpuPollHz, cpuPowerPollHz: cpuPollHz, deviceTimeoutMs: timeoutMs } = config;
   const wakefulness = chooseWakefulness(config);
   const lost = (): void => probing.hasten();
   const rates = { gpuPollHz, cpuPollHz };
-  const fleet = new Fleet({ clock, log, ...rates, timeoutMs, wakefulness, events, settings, lost, fatal: broken });
+  const fleet = new Fleet({
+    clock,
+    log,
+    ...rates,
+    timeoutMs,
+    wakefulness,
+    events,
+    health,
+    settings,
+    lost,
+    fatal: broken,
+  });
   let started = false;
   let told: string | undefined;
   const probing = new Probing({
@@ -56,7 +69,7 @@ export async function startFleet(config: Config, parts: FleetOrigin, shares: Fle
   const shortage = shortageOfThreads(fleet, threads);
   if (shortage !== undefined) throw new StartError(shortage);
   started = true;
-  checkDrift(fleet, clock, 1000 * config.driftCheckS);
+  checkDrift(fleet, clock, 1000 * config.driftCheckS, () => settings.lookAfterJournal());
   return fleet;
 }
 

@@ -23,6 +23,8 @@ export interface StartSettingsParts {
 
 export interface OpenSettings {
   readonly settings: Settings;
+  /** Whether what a daemon before has left could not be used. */
+  readonly setAside: boolean;
   /** Writes down what is remembered, and lets another daemon have the directory. */
   close(): void;
 }
@@ -36,6 +38,7 @@ export function startSettings(config: Config, parts: StartSettingsParts): OpenSe
   const settings = new Settings({ ...shared, journal: state?.journal });
   return {
     settings,
+    setAside: state?.journal.setAside ?? false,
     close() {
       settings.close();
       state?.directory.close();

@@ -115,6 +115,13 @@ export class StartError extends Error {
   override readonly name = "StartError";
 }
 
+const refusals: ReadonlySet<ErrorCode> = new Set(["invalid_argument", "not_supported", "no_permission"]);
+
+/** Whether a driver has said no, so that nothing is changed. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof ZeusdError && refusals.has(error.code);
+}
+
 /** What was thrown, as text: for logs and messages. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -5,12 +5,13 @@ import { readerOf } from "../settings/knobs.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Member } from "./member.ts";
 
-/** Goes on for as long as the daemon runs. `periodMs` 0 is never. */
-export function checkDrift(fleet: Fleet, clock: Clock, periodMs: number): void {
+/** Goes on for as long as the daemon runs. `also` is called each time. `periodMs` 0 is never. */
+export function checkDrift(fleet: Fleet, clock: Clock, periodMs: number, also: () => void): void {
   if (periodMs === 0) return;
   clock.after(periodMs, () => {
     for (const member of fleet.gpuMembers) void lookAt(member);
-    checkDrift(fleet, clock, periodMs);
+    also();
+    checkDrift(fleet, clock, periodMs, also);
   });
 }
 

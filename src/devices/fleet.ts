@@ -6,6 +6,7 @@ import { ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Events } from "../contract/events.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
+import type { Health } from "../contract/health.ts";
 import { gpuKey, type Lease, type LeaseEnd } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
 import { gpuRows, type DeviceKind } from "../contract/operations.ts";
@@ -28,6 +29,7 @@ export interface FleetParts {
   readonly timeoutMs: number;
   readonly wakefulness: Wakefulness;
   readonly events: Events;
+  readonly health: Health;
   /** What the settings of the GPUs should be, and who wants them so. */
   readonly settings: Settings;
   /** A GPU that was driven has gone: it should be looked for. */
@@ -235,9 +237,17 @@ export class Fleet {
       periodMs: 1000 / hz,
       stuck: (operation) => events.tell({ event: "lane_stuck", device, id, operation }),
       back: (operation) => events.tell({ event: "lane_back", device, id, operation }),
-      notRestored: (name, error) =>
-        this.#failures.tell(`What leases have changed on ${name} could not be put back, and is tried again`, error),
+      notRestored: (name, error) => this.#notRestored(name, error),
     };
+  }
+
+  #notRestored(name: string, error: unknown): void {
+    const what = `What leases have changed on ${name}`;
+    this.#parts.health.report(
+      `restoration on ${name}`,
+      error === undefined ? undefined : `${what} cannot be put back.`,
+    );
+    if (error !== undefined) this.#failures.tell(`${what} could not be put back, and is tried again`, error);
   }
 
   #isBack(id: number): void {

@@ -135,8 +135,12 @@ export class Lane {
 
   /** Refuses all that waits, and answers the caller of the running call, too: whether that takes effect, nobody knows. */
   refuseAll(error: ZeusdError): void {
-    this.refuseWaiting(error);
-    if (this.#running) this.#answerEarly(this.#running, "so far");
+    // What is put back has no caller, and is what the last moments are for.
+    this.#refuse(
+      this.#takeWaiting(({ work }) => !work.comesAgain),
+      error,
+    );
+    if (this.#running && !this.#running.work.comesAgain) this.#answerEarly(this.#running, "so far");
   }
 
   get isIdle(): boolean {

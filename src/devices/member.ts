@@ -1,7 +1,7 @@
 // A member of the fleet: a device with its two lanes, one for commands and one for its power, and whether it is there at all.
 import type { Caller, Command, Witness } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
-import { ZeusdError, type ErrorCode } from "../contract/errors.ts";
+import { isRefusal, ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
 import type { Gpu } from "../contract/gpu.ts";
 import { gpuKey, type Lease } from "../contract/lease.ts";
@@ -24,8 +24,8 @@ export interface MemberParts extends Omit<LaneParts, "name" | "back"> {
   readonly sampler: (call: Call) => Sampler;
   /** Hears of every error of the device itself, be it a command's or its feed's. */
   readonly failed: (error: unknown) => void;
-  /** Hears of a restoration that failed and is tried again. */
-  readonly notRestored: (name: string, error: unknown) => void;
+  /** Hears of a restoration that failed and is tried again; without an error that it has worked. */
+  readonly notRestored: (name: string, error?: unknown) => void;
   /** Hears that a lane which was stuck has returned. */
   readonly back: (operation: string) => void;
   /** What its settings should be, and who wants it so. Absent for a CPU, which has none. */
@@ -173,6 +173,11 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     return lacking && this.#lackError(lacking);
   }
 
+  /** Settles when everything that was asked for before has been done. Throws what keeps it from being done in time. */
+  async reach(caller: Caller): Promise<void> {
+    await this.lane.run({ name: "the wait for what was asked before", harmless: true, call: async () => ({}) }, caller);
+  }
+
   /** Puts back what leases have changed. Settles with undefined, or with a sentence that says why something has to wait. */
   settle(): Promise<string | undefined> {
     return this.#restoration?.settle() ?? Promise.resolve(undefined);
@@ -255,10 +260,3 @@ export class Member<Device extends Gpu | Cpu = Gpu | Cpu> implements Target {
     return new ZeusdError("gpu_away", `${this.name} is away: ${reason.message}`, { cause: reason });
   }
 }
-
-/** Whether the driver has said no, so that nothing is changed. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof ZeusdError && refusals.has(error.code);
-}
-
-const refusals: ReadonlySet<ErrorCode> = new Set(["invalid_argument", "not_supported", "no_permission"]);

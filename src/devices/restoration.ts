@@ -15,14 +15,16 @@ export interface RestorationParts {
   readonly clock: Clock;
   /** Why the GPU cannot be driven now, if it cannot. */
   readonly away: () => ZeusdError | undefined;
-  /** Hears of what will be tried again. */
-  readonly failed: (error: unknown) => void;
+  /** Hears of what will be tried again; without an error that it has worked. */
+  readonly failed: (error?: unknown) => void;
 }
 
 export class Restoration {
   readonly #parts: RestorationParts;
   #running: Promise<string | undefined> | undefined;
   #waitMs = firstWaitMs;
+  /** How often it was asked to. */
+  #asked = 0;
   #cancelRetry = (): void => {};
 
   constructor(parts: RestorationParts) {
@@ -32,6 +34,7 @@ export class Restoration {
   /** Settles with undefined when everything is where it should be, or with a sentence that says why that has to wait. */
   settle(): Promise<string | undefined> {
     const { settings, away } = this.#parts;
+    this.#asked += 1;
     if (this.#running) return this.#running;
     if (!settings.owes) return done;
     const reason = away();
@@ -42,11 +45,13 @@ export class Restoration {
   }
 
   async #settle(): Promise<string | undefined> {
+    const asked = this.#asked;
     try {
       // What ends meanwhile may be owed as well.
       // oxlint-disable-next-line no-await-in-loop
       while (this.#parts.settings.owes) await this.#runFirst();
       this.#cancelRetry();
+      if (this.#waitMs > firstWaitMs) this.#parts.failed();
       this.#waitMs = firstWaitMs;
       return undefined;
     } catch (error) {
@@ -54,6 +59,8 @@ export class Restoration {
       return messageOf(error);
     } finally {
       this.#running = undefined;
+      // Whoever asked meanwhile, as a lane that is back does, must not have asked in vain.
+      if (asked !== this.#asked) void this.settle();
     }
   }
 

@@ -32,8 +32,9 @@ function selectGpus(fleet: Fleet, list: string | undefined): readonly Member[] {
 }
 
 /** Answers with the id, which nobody else is told. */
-export function acquireReply({ gate, fleet, settings }: LeaseRouteParts, actor: Actor, { query }: Request): Reply {
-  const { gpu_ids, exclusive, reason, ttl_s } = readQuery(query, ["gpu_ids", "exclusive", "reason", "ttl_s"]);
+export async function acquireReply(parts: LeaseRouteParts, actor: Actor, request: Request): Promise<Reply> {
+  const { gate, fleet, settings } = parts;
+  const { gpu_ids, exclusive, reason, ttl_s } = readQuery(request.query, ["gpu_ids", "exclusive", "reason", "ttl_s"]);
   const wish = {
     exclusive: readFlag("exclusive", exclusive, false),
     reason: readReason(reason),
@@ -44,7 +45,23 @@ export function acquireReply({ gate, fleet, settings }: LeaseRouteParts, actor: 
   gate.requireLeasable(actor, members, wish.exclusive);
   const gpus = members.map((member) => ({ key: gpuKey(member), name: member.name }));
   const lease = settings.leases.acquire(claimantOf(actor), { ...wish, gpus });
+  if (wish.exclusive) await waitForOthers(settings, lease, members, request);
   return leaseReply(settings, lease);
+}
+
+/** What others have asked for before is still done; a GPU that does not get to the end of it cannot be had for oneself. */
+async function waitForOthers(
+  { leases }: Settings,
+  lease: Lease,
+  members: readonly Member[],
+  request: Request,
+): Promise<void> {
+  try {
+    await Promise.all(members.map((member) => member.reach(request)));
+  } catch (error) {
+    leases.end(lease, "released");
+    throw error;
+  }
 }
 
 export function renewReply({ gate, settings }: LeaseRouteParts, actor: Actor, { query }: Request): Reply {

@@ -1,5 +1,5 @@
 // The settings of one GPU: carries out writes and remembers whose they are, and puts things back. All of it in the GPU's lane.
-import { messageOf, ZeusdError } from "../contract/errors.ts";
+import { isRefusal, messageOf, ZeusdError } from "../contract/errors.ts";
 import type { Events } from "../contract/events.ts";
 import type { Values } from "../contract/field.ts";
 import type { GpuKey, Lease } from "../contract/lease.ts";
@@ -147,6 +147,8 @@ export class GpuSettings {
       values = await calling;
     } catch (error) {
       this.#undo(setting, lease, written, before);
+      // It may have been done all the same, and somebody wants something else.
+      if (!isRefusal(error) && this.#isHeld(setting)) this.#owe(setting);
       throw error;
     }
     // Somebody may not want it any more: another GPU of the same command has failed.
@@ -186,6 +188,10 @@ export class GpuSettings {
   #owe(setting: Setting): void {
     this.#owed.add(setting);
     this.#gpu.owes();
+  }
+
+  #isHeld(setting: Setting): boolean {
+    return (this.#knobs.get(setting)?.layered.layers.size ?? 0) > 0;
   }
 
   /** Takes back what has been done. */

@@ -26,6 +26,8 @@ export interface JournalFile {
   rewrite(records: Iterable<object>): void;
   /** How large the file is, in bytes. */
   readonly bytes: number;
+  /** Whether it is still where the next daemon looks for it. If not, nothing is appended until it was written anew. */
+  look(): boolean;
   close(): void;
 }
 
@@ -33,6 +35,8 @@ export interface OpenedJournal {
   readonly file: JournalFile;
   /** As they were read, without the header. */
   readonly records: readonly unknown[];
+  /** Whether there was one that could not be used. */
+  readonly setAside: boolean;
 }
 
 /** The system's calls of which a test may want another answer. */
@@ -65,7 +69,8 @@ export function openJournalFile(parts: JournalFileParts): OpenedJournal {
   try {
     removeIfThere(`${path}.new`);
     const found = find(path, parts);
-    if (found.kind === "read") return { file: new OpenJournal(path, parts, found), records: found.records };
+    if (found.kind === "read")
+      return { file: new OpenJournal(path, parts, found), records: found.records, setAside: false };
     if ("reason" in found) setAside(path, found, parts.epochMs(), parts.log);
     else if (found.kind === "other_boot") {
       parts.log.info(
@@ -74,7 +79,7 @@ export function openJournalFile(parts: JournalFileParts): OpenedJournal {
     }
     const file = new OpenJournal(path, parts);
     file.rewrite([]);
-    return { file, records: [] };
+    return { file, records: [], setAside: "reason" in found };
   } catch (error) {
     throw new Error(`the journal of leases '${path}' cannot be used: ${osErrorText(error)}`, { cause: error });
   }
@@ -203,6 +208,14 @@ class OpenJournal implements JournalFile {
       this.#takeBack(this.#descriptor);
       throw new Error(osErrorText(error), { cause: error });
     }
+  }
+
+  look(): boolean {
+    if (this.#descriptor === undefined) return false;
+    const [there, open] = [lstatSync(this.#path, { throwIfNoEntry: false }), fstatSync(this.#descriptor)];
+    if (there?.ino === open.ino && there.dev === open.dev) return true;
+    this.#broken = "somebody has moved or removed it";
+    return false;
   }
 
   /** What comes after half a line would make damage of it. */

@@ -91,6 +91,14 @@ export class Journal {
     }
   }
 
+  /** Somebody may have removed it, or the directory that it is in. */
+  look(): void {
+    const { file, log } = this.#parts;
+    if (!file || file.look()) return;
+    log.error("The journal of leases was moved or removed while it was in use; writing it anew");
+    this.tidy();
+  }
+
   close(): void {
     this.#isClosed = true;
     this.#parts.file?.close();

@@ -20,6 +20,10 @@ export class LeaseTable {
     return this.#entries.size === 0;
   }
 
+  get size(): number {
+    return this.#entries.size;
+  }
+
   get entries(): Iterable<LeaseEntry> {
     return this.#entries.values();
   }

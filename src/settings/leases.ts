@@ -13,6 +13,8 @@ import { leaseOver } from "./gpu-settings.ts";
 const mostLeases = { asked: 64, implicit: 256 } as const;
 /** The longest time to live, in s. */
 export const longestTtlS = 86_400;
+/** How many there may be of all users together: each may have a descriptor. */
+export const mostOfAll = 1024;
 
 export interface LeasesParts {
   readonly clock: Clock;
@@ -110,11 +112,12 @@ export class Leases implements LeaseBook {
     const [own] = peer?.lineage() ?? [];
     const known = own && this.#table.newestOf(own, ({ implicit }) => implicit);
     if (known) return known;
-    const process = own && peer?.hold();
-    if (!process) {
+    if (!peer || peer.pid === undefined) {
       if (peer) this.#sayWithoutPid();
       return undefined;
     }
+    const process = own && peer.hold();
+    if (!process) throw own ? noDescriptor() : orphaned();
     try {
       this.#requireRoom(claimant, true);
     } catch (error) {
@@ -164,7 +167,8 @@ export class Leases implements LeaseBook {
       throw new ZeusdError("bad_request", `Lease ${lease.number} ends with its holder and has no time to renew`);
     }
     const renewed = { ...lease, ...lifetime(ttlS, this.#parts.clock.epochMs()) };
-    this.#parts.journal.append({ record: "lease", lease: renewed });
+    // To end it early after a crash is no harm, and to refuse it would be one.
+    this.#parts.journal.note({ record: "lease", lease: renewed });
     entry.lease = renewed;
     this.#watchExpiry(entry);
     this.#tell("lease_renewed", renewed);
@@ -185,11 +189,9 @@ export class Leases implements LeaseBook {
     this.#tell("lease_acquired", lease, factsOf({ ...lease, gpus: [gpu] }, this.#parts.idOf));
   }
 
-  /** Whether a claimant may end a lease whose id it does not know: its holder, and the same user. */
-  isOwnedBy(lease: Lease, claimant: Claimant): boolean {
-    const { peer, sub } = claimant;
-    if (isOwn(lease, claimant)) return true;
-    return peer ? peer.uid === lease.owner.uid : sub !== undefined && sub === lease.owner.sub;
+  /** Whether a claimant may end a lease whose id it does not know: the same user. Who merely descends from its holder may not. */
+  isOwnedBy({ owner }: Lease, { peer, sub }: Claimant): boolean {
+    return peer ? peer.uid === owner.uid : sub !== undefined && sub === owner.sub;
   }
 
   #newLease(
@@ -218,10 +220,11 @@ export class Leases implements LeaseBook {
 
   #watchExpiry(entry: LeaseEntry): void {
     entry.cancelExpiry();
-    const { expiresMs } = entry.lease;
+    const { expiresMs, ttlS } = entry.lease;
     if (expiresMs === undefined) return;
     const { clock } = this.#parts;
-    const leftMs = Math.min(Math.max(0, expiresMs - clock.epochMs()), 1000 * longestTtlS);
+    // The time of day may have been set back since a daemon before wrote it down.
+    const leftMs = Math.min(Math.max(0, expiresMs - clock.epochMs()), 1000 * (ttlS ?? longestTtlS));
     entry.cancelExpiry = clock.after(leftMs, () => this.#end(entry, "expired"));
   }
 
@@ -229,12 +232,15 @@ export class Leases implements LeaseBook {
     const { lease, process, isBegun } = entry;
     // Afterwards nobody knows what it had changed.
     const facts = this.factsOf(lease);
+    const hasChanged = this.#parts.changedBy(lease.number).length > 0;
     if (!this.#table.remove(entry)) return;
     entry.cancelExpiry();
     process?.close();
     if (isBegun) {
       this.#parts.journal.note({ record: "ended", lease: lease.number });
-      this.#parts.log.info(`${describeLease(lease)} has ended: ${why.replaceAll("_", " ")}`);
+      // Whoever only acquires and releases must not fill the log.
+      const level = hasChanged ? "info" : "debug";
+      this.#parts.log[level](`${describeLease(lease)} has ended: ${why.replaceAll("_", " ")}`);
     }
     this.#parts.ended(lease);
     if (isBegun) this.#parts.events.tell({ event: "lease_ended", ended: why, ...facts });
@@ -270,6 +276,11 @@ export class Leases implements LeaseBook {
   }
 
   #requireRoom({ peer, sub }: Claimant, implicit: boolean): void {
+    if (this.#table.size >= mostOfAll && peer?.uid !== 0) {
+      throw new ZeusdError("too_many_leases", `There are ${mostOfAll} leases already; try again later`, {
+        retryAfterS: 5,
+      });
+    }
     const most = implicit ? mostLeases.implicit : mostLeases.asked;
     let count = 0;
     for (const { lease } of this.#table.entries) {
@@ -285,13 +296,13 @@ export class Leases implements LeaseBook {
     if (this.#saidWithoutPid) return;
     this.#saidWithoutPid = true;
     this.#parts.log.warn(
-      "A process wrote whose end cannot be noticed (it runs in another pid namespace, or has ended): what it changes is not put back. " +
+      "A process wrote whose end cannot be noticed, since it runs in another pid namespace: what it changes is not put back. " +
         "Such clients can acquire leases with a time to live. This is not said again",
     );
   }
 
   #tell(event: "lease_acquired" | "lease_renewed", lease: Lease, facts = this.factsOf(lease)): void {
-    if (event === "lease_acquired") this.#parts.log.info(`${describeLease(lease)} has begun`);
+    if (event === "lease_acquired") this.#parts.log.debug(`${describeLease(lease)} has begun`);
     this.#parts.events.tell({ event, ...facts });
   }
 }
@@ -300,6 +311,18 @@ export class Leases implements LeaseBook {
 function isOwn({ holder }: Lease, { peer }: Claimant): boolean {
   if (!holder || !peer) return false;
   return peer.lineage().some(({ pid, started }) => pid === holder.pid && started === holder.started);
+}
+
+function orphaned(): ZeusdError {
+  const text =
+    "The process that opened this connection has ended, so that nobody would put back what is changed over it; connect anew";
+  return new ZeusdError("forbidden", text);
+}
+
+function noDescriptor(): ZeusdError {
+  const text =
+    "There is no open file left to watch your process by, so that what it changes could not be put back; try again later";
+  return new ZeusdError("too_many_connections", text);
 }
 
 function lifetime(ttlS: number | undefined, nowMs: number): Pick<Lease, "ttlS" | "expiresMs"> {

@@ -89,6 +89,11 @@ export class Settings {
     return [...this.#unseen].flatMap(([key, knobs]) => ([...knobs.values()].some(isLeft) ? key : []));
   }
 
+  /** Sees to it that the journal is where the next daemon looks for it. */
+  lookAfterJournal(): void {
+    this.#journal.look();
+  }
+
   /** Writes the journal anew and closes it. */
   close(): void {
     this.#journal.tidy();

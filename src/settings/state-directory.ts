@@ -26,7 +26,7 @@ export function openStateDirectory({ path: given, euid, lock, holder }: StateDir
   const path = resolve(given);
   try {
     makeFolder(dirname(path), 0o755);
-    requireSafeParent(dirname(path));
+    requireSafeParent(dirname(path), euid);
     makeFolder(path, 0o700);
     requireOurs(lstatSync(path), euid);
   } catch (error) {
@@ -58,9 +58,11 @@ function makeFolder(folder: string, mode: number): void {
 }
 
 /** Where everyone may rename everything, the directory is not ours for long. */
-function requireSafeParent(parent: string): void {
-  const { mode } = statSync(parent);
-  if (mode & 0o002 && !(mode & 0o1000)) throw new Error(`everyone can write to '${parent}', which holds it`);
+function requireSafeParent(parent: string, euid: number): void {
+  const { mode, uid } = statSync(parent);
+  if (uid !== 0 && uid !== euid) throw new Error(`'${parent}', which holds it, belongs to uid ${uid}`);
+  if (mode & 0o022 && !(mode & 0o1000))
+    throw new Error(`others than its owner can write to '${parent}', which holds it`);
 }
 
 /** Throws if somebody else than root and `euid` could put files there. */
