@@ -2,7 +2,6 @@
 import { existsSync } from "node:fs";
 import type { Clock } from "./contract/clock.ts";
 import type { Config } from "./contract/config.ts";
-import { StartError } from "./contract/errors.ts";
 import { Events } from "./contract/events.ts";
 import { Health } from "./contract/health.ts";
 import type { Log } from "./contract/log.ts";
@@ -29,9 +28,9 @@ const patienceMs = 5_000;
 export async function restore(config: Config, parts: RestoreParts): Promise<boolean> {
   const { all, clock, stdout } = parts;
   const { stateDir } = config;
-  if (stateDir === undefined) throw new StartError("Nothing says where leases are remembered; give --state-dir");
-  if (!existsSync(stateDir)) {
-    stdout(`Nothing to put back: there is no ${stateDir}\n`);
+  // A daemon that changes nothing has nothing to remember, and one on a port of the system's choice does not.
+  if (stateDir === undefined || !existsSync(stateDir)) {
+    stdout(`Nothing to put back: ${stateDir === undefined ? "nothing is remembered" : `there is no ${stateDir}`}\n`);
     return true;
   }
   const health = new Health();

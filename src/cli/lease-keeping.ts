@@ -59,7 +59,7 @@ export function leaseKeeping(
 
 /** Of its own for each daemon, and the same after a restart, which a port that the system chooses is not. */
 function usualStateDir(listener: Config["listener"]): string | undefined {
-  if (listener.mode === "uds") return `${listener.path}.state`;
+  if (listener.mode === "uds") return listener.path === "" ? undefined : `${listener.path}.state`;
   if (listener.port === 0) return undefined;
   return `/run/zeusd/tcp-${listener.host.replace(/[^A-Za-z0-9.-]/g, "_")}-${listener.port}.state`;
 }

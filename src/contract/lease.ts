@@ -46,7 +46,7 @@ export type GpuKey = string;
 export type LeaseEnd = "released" | "forced" | "holder_ended" | "expired" | "daemon_stopped";
 
 /** What became of one GPU when a lease ended: a word, or a sentence that says why it has to wait. */
-export const putBack = ["restored", "unchanged"] as const;
+const putBack = ["restored", "unchanged"] as const;
 
 export function isPutBack(outcome: string): boolean {
   return putBack.some((word) => word === outcome);

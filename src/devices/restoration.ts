@@ -45,22 +45,26 @@ export class Restoration {
   }
 
   async #settle(): Promise<string | undefined> {
-    const asked = this.#asked;
+    let asked = this.#asked;
+    let waits = false;
     try {
       // What ends meanwhile may be owed as well.
-      // oxlint-disable-next-line no-await-in-loop
-      while (this.#parts.settings.owes) await this.#runFirst();
+      while (this.#parts.settings.owes) {
+        asked = this.#asked;
+        await this.#runFirst();
+      }
       this.#cancelRetry();
       if (this.#waitMs > firstWaitMs) this.#parts.failed();
       this.#waitMs = firstWaitMs;
       return undefined;
     } catch (error) {
-      this.#again(error);
+      waits = error instanceof ZeusdError && awaited.has(error.code);
+      if (!waits) this.#again(error);
       return messageOf(error);
     } finally {
       this.#running = undefined;
-      // Whoever asked meanwhile, as a lane that is back does, must not have asked in vain.
-      if (asked !== this.#asked) void this.settle();
+      // A lane that has come back meanwhile must not have said so in vain.
+      if (waits && asked !== this.#asked) void this.settle();
     }
   }
 
@@ -74,7 +78,6 @@ export class Restoration {
 
   #again(error: unknown): void {
     const { clock, failed } = this.#parts;
-    if (error instanceof ZeusdError && awaited.has(error.code)) return;
     failed(error);
     this.#cancelRetry();
     this.#cancelRetry = clock.after(this.#waitMs, () => void this.settle());

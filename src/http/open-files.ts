@@ -1,10 +1,9 @@
 // The limit on open files: each connection is one, and the counters and the driver need some as well.
 import { readFile } from "node:fs/promises";
-import { mostOfAll } from "../settings/leases.ts";
 import type { Log } from "../contract/log.ts";
 
-/** How many open files are left to everything but connections; most of them to leases. */
-const reserve = 128 + mostOfAll;
+/** How many open files are left to everything but connections. */
+const reserve = 128;
 
 /**
  * As many connections as are wanted, or, with a warning, as many as the process's limits have room for, each with

@@ -46,6 +46,8 @@ export class GpuSettings {
   /** Settings that are to be put where they should be. */
   readonly #owed = new Set<Setting>();
 
+  /** Writes that were taken back when a later one had already come, with what was there before them. */
+  readonly #takenBack = new WeakMap<Written, Written | undefined>();
   readonly #ledger: Ledger;
   readonly #drifts: Drifts;
 
@@ -147,8 +149,7 @@ export class GpuSettings {
       values = await calling;
     } catch (error) {
       this.#undo(setting, lease, written, before);
-      // It may have been done all the same, and somebody wants something else.
-      if (!isRefusal(error) && this.#isHeld(setting)) this.#owe(setting);
+      this.#afterFailure(setting, lease, error);
       throw error;
     }
     // Somebody may not want it any more: another GPU of the same command has failed.
@@ -160,7 +161,8 @@ export class GpuSettings {
   #lacksBase(setting: Setting): boolean {
     const knob = this.#knobs.get(setting);
     // What is there without leases may have been changed by others, but only as long as no lease has changed it.
-    return !knob?.layered.base || (!knob.touched && readerOf(setting) !== undefined);
+    if (!knob?.layered.base) return true;
+    return !knob.touched && !this.#owed.has(setting) && readerOf(setting) !== undefined;
   }
 
   /** Throws if the driver does not tell what there is to put back. */
@@ -190,8 +192,14 @@ export class GpuSettings {
     this.#gpu.owes();
   }
 
-  #isHeld(setting: Setting): boolean {
-    return (this.#knobs.get(setting)?.layered.layers.size ?? 0) > 0;
+  #afterFailure(setting: Setting, lease: Lease | undefined, error: unknown): void {
+    const isHeld = (this.#knobs.get(setting)?.layered.layers.size ?? 0) > 0;
+    if (!isRefusal(error)) {
+      // It may have been done all the same, and somebody wants something else, or nobody anything.
+      if (lease ?? isHeld) this.#owe(setting);
+    } else if (lease && !isHeld && !this.#owed.has(setting)) {
+      this.#forget(setting);
+    }
   }
 
   /** Takes back what has been done. */
@@ -200,27 +208,35 @@ export class GpuSettings {
     this.#owe(setting);
   }
 
-  /** Takes a write back, unless a later one has taken its place or its lease is over. */
+  /** Takes a write back, unless its lease is over. What came before it may have been taken back meanwhile. */
   #undo(setting: Setting, lease: Lease | undefined, written: Written, before: Written | undefined): void {
     const knob = this.#knobs.get(setting);
-    if (!knob || writeOf(knob.layered, lease?.number) !== written) return;
-    const layered = withWrite(knob.layered, lease?.number, before);
+    const valid = this.#validOf(before);
+    if (!knob || writeOf(knob.layered, lease?.number) !== written) {
+      this.#takenBack.set(written, valid);
+      return;
+    }
+    const layered = withWrite(knob.layered, lease?.number, valid);
     this.#knobs.set(setting, { ...knob, layered });
-    // Nobody holds it any more, so that it is either as it was before or has to be put back.
-    if (lease && layered.layers.size === 0) this.#owe(setting);
-    if (lease) this.#ledger.layer(setting, lease.number, before);
-    else this.#ledger.base(setting, before);
+    if (lease) this.#ledger.layer(setting, lease.number, valid);
+    else this.#ledger.base(setting, valid);
+  }
+
+  #validOf(written: Written | undefined): Written | undefined {
+    let valid = written;
+    while (valid && this.#takenBack.has(valid)) valid = this.#takenBack.get(valid);
+    return valid;
   }
 
   /** A lease is over: its layers go, and what it had changed is owed. */
   end(lease: number): void {
-    for (const [setting, { layered }] of this.#knobs) {
-      if (!layered.layers.has(lease)) continue;
-      // Where it had not won there is nothing to put back, but who knows that for sure is the lane alone.
-      this.#owed.add(setting);
-    }
+    const touched = [...this.#knobs].flatMap(([setting, { layered }]) => (layered.layers.has(lease) ? setting : []));
     endLayers(this.#knobs, lease);
-    for (const setting of this.#owed) this.#drifts.over(setting, this.winner(setting)?.value ?? {});
+    for (const setting of touched) {
+      // Where it had not won there is nothing to put back, but for a later write that is in the driver and may yet fail.
+      this.#owed.add(setting);
+      this.#drifts.over(setting, this.winner(setting)?.value ?? {});
+    }
   }
 
   /** Puts everything where it should be. Throws the first error when it has tried all; what failed is still owed. */
@@ -231,12 +247,12 @@ export class GpuSettings {
 
   async #settle(setting: Setting): Promise<void> {
     const { log, events } = this.#shared;
-    const { id, name, known, call } = this.#gpu;
+    const { id, name, call } = this.#gpu;
     const winner = this.winner(setting);
     if (winner) {
       const { value } = winner;
-      const now = known(setting);
-      if (!now || !isSame(value, now)) {
+      const known = this.#gpu.known(setting);
+      if (!known || !isSame(known, value) || !(await this.#confirms(setting, value))) {
         try {
           await call(setterOf(setting, value), value);
         } catch (error) {
@@ -252,6 +268,14 @@ export class GpuSettings {
     }
     this.#owed.delete(setting);
     this.#forget(setting);
+  }
+
+  /** Whether a setting is still what the daemon has set last, as far as the driver can tell: others may have changed it. */
+  async #confirms(setting: Setting, value: Values): Promise<boolean> {
+    const reader = readerOf(setting);
+    if (!reader) return true;
+    const found = await this.#gpu.call(reader, {}).catch(() => undefined);
+    return found !== undefined && isSame(found, value);
   }
 
   /** A drift that was put right may come again; one that the driver did not put right is not tried for ever. */
@@ -276,7 +300,7 @@ export class GpuSettings {
   /** What the journal has to remember when it is written anew. */
   *remembered(): Iterable<readonly [Setting, Knob]> {
     for (const [setting, knob] of this.#knobs) {
-      const kept = knob.touched || this.#owed.has(setting) ? knob : settledKnob(setting, knob.layered);
+      const kept = knob.touched ? knob : settledKnob(setting, knob.layered);
       if (kept) yield [setting, kept];
     }
   }
@@ -292,7 +316,6 @@ async function tryAll<Item>(items: Iterable<Item>, work: (item: Item) => Promise
   let first: { readonly error: unknown } | undefined;
   for (const item of items) {
     try {
-      // oxlint-disable-next-line no-await-in-loop
       await work(item);
     } catch (error) {
       first ??= { error };

@@ -52,18 +52,17 @@ export class Journal {
 
   /** Writes down what is about to be done, before it is done. Throws `journal_unavailable` if that cannot be. */
   append(record: JournalRecord): void {
-    const { file, health } = this.#parts;
+    const { file } = this.#parts;
     if (!file) return;
+    // What could not be appended before is missing in it.
+    if (this.#broken) this.tidy();
     try {
+      if (this.#broken) throw new Error("it could not be written anew");
       file.append(record);
     } catch (error) {
       this.#fail(error);
       const text = "The journal of leases cannot be written, and nothing may be changed that could not be put back.";
       throw new ZeusdError("journal_unavailable", text, { cause: error });
-    }
-    if (this.#broken) {
-      this.#broken = false;
-      health.report("journal");
     }
     if (file.bytes > this.#limitBytes) this.#tidySoon();
   }

@@ -1,5 +1,5 @@
 // The leases that live, by their numbers and by the processes that hold them.
-import type { HeldProcess, Lease, ProcessId } from "../contract/lease.ts";
+import type { GpuKey, HeldProcess, Lease, ProcessId } from "../contract/lease.ts";
 
 export interface LeaseEntry {
   /** Renewed, it is another record of the same number. */
@@ -63,6 +63,12 @@ export class LeaseTable {
     if (others.length > 0) this.#byPid.set(process.pid, others);
     else this.#byPid.delete(process.pid);
     return true;
+  }
+
+  /** Whether a process of this number has asked for a lease on a GPU. */
+  isHeldBy(pid: number, gpu: GpuKey): boolean {
+    const entries = this.#byPid.get(pid) ?? [];
+    return entries.some(({ lease }) => !lease.implicit && lease.gpus.includes(gpu));
   }
 
   /** The lease that a process got last, of those that are meant. */

@@ -5,6 +5,7 @@ import type { Events, LeaseFacts } from "../contract/events.ts";
 import type { Claimant, GpuKey, HeldProcess, Lease, LeaseBook, LeaseEnd, ProcessId } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
 import type { Journal } from "./journal.ts";
+import { LateHolders } from "./late-holders.ts";
 import { LeaseTable, type LeaseEntry } from "./lease-table.ts";
 import { describeLease, factsOf, heldText } from "./lease-words.ts";
 import { leaseOver } from "./gpu-settings.ts";
@@ -14,7 +15,7 @@ const mostLeases = { asked: 64, implicit: 256 } as const;
 /** The longest time to live, in s. */
 export const longestTtlS = 86_400;
 /** How many there may be of all users together: each may have a descriptor. */
-export const mostOfAll = 1024;
+const mostOfAll = 1024;
 
 export interface LeasesParts {
   readonly clock: Clock;
@@ -42,15 +43,17 @@ export interface LeaseWish {
 export class Leases implements LeaseBook {
   readonly #parts: LeasesParts;
   readonly #table = new LeaseTable();
+  readonly #late: LateHolders;
   #last = 0;
   #saidWithoutPid = false;
 
   constructor(parts: LeasesParts) {
     this.#parts = parts;
+    this.#late = new LateHolders(parts.clock);
   }
 
   get isEmpty(): boolean {
-    return this.#table.isEmpty;
+    return this.#table.isEmpty && this.#late.isEmpty;
   }
 
   get all(): readonly Lease[] {
@@ -134,12 +137,27 @@ export class Leases implements LeaseBook {
     if (lease && !lease.implicit && !lease.gpus.includes(gpu)) {
       throw new ZeusdError("bad_request", `Lease ${lease.number} does not cover ${gpuName}; acquire one that does`);
     }
+    if (!lease && this.#isLate(claimant, gpu)) {
+      throw new ZeusdError(
+        "no_such_lease",
+        "Your lease has ended with your process, and what it had still to write is dropped",
+      );
+    }
     if (claimant.peer?.uid === 0 || lease?.exclusive) return lease;
     for (const { lease: other } of this.#table.exclusive) {
       if (!other.gpus.includes(gpu) || isOwn(other, claimant)) continue;
       throw new ZeusdError("held", `${gpuName} is held by ${heldText(other)}; nothing may be written until it ends`);
     }
     return lease;
+  }
+
+  /**
+   * Whether what a process that has ended had sent before would stand in the name of nobody, since its lease on the GPU has ended with it, or
+   * is about to.
+   */
+  #isLate({ peer }: Claimant, gpu: GpuKey): boolean {
+    if (peer?.pid === undefined || peer.lineage().length > 0) return false;
+    return this.#late.had(peer.pid, gpu) || this.#table.isHeldBy(peer.pid, gpu);
   }
 
   /** The lease whose id this is. Throws `no_such_lease`. */
@@ -236,6 +254,7 @@ export class Leases implements LeaseBook {
     if (!this.#table.remove(entry)) return;
     entry.cancelExpiry();
     process?.close();
+    if (why === "holder_ended" && lease.holder && !lease.implicit) this.#late.add(lease.holder.pid, lease.gpus);
     if (isBegun) {
       this.#parts.journal.note({ record: "ended", lease: lease.number });
       // Whoever only acquires and releases must not fill the log.

@@ -46,7 +46,7 @@ export class Settings {
   constructor({ clock, log, health, events, journal, openProcess, reassert, newId = randomId }: SettingsOptions) {
     this.#journal = new Journal({ file: journal?.file, clock, log, health });
     const remembered = replay(journal ? recordsIn(journal.records, log) : []);
-    this.#unseen = remembered.gpus;
+    this.#unseen = withoutOrphans(remembered);
     this.#lastOrder = remembered.lastOrder;
     this.leases = new Leases({
       clock,
@@ -117,6 +117,15 @@ export class Settings {
     const gpus: readonly (readonly [GpuKey, Iterable<readonly [Setting, Knob]>])[] = [...seen, ...this.#unseen];
     return recordsOf({ leases: this.leases.entered(), lastLease: this.leases.last, gpus });
   }
+}
+
+/** A layer whose lease nobody knows would never end. */
+function withoutOrphans({ gpus, leases }: Remembered): Remembered["gpus"] {
+  for (const knobs of gpus.values()) {
+    const numbers = [...knobs.values()].flatMap(({ layered }) => [...layered.layers.keys()]);
+    for (const number of numbers) if (!leases.has(number)) endLayers(knobs, number);
+  }
+  return gpus;
 }
 
 /** Whether a lease has changed it that is there no more. */
