@@ -155,7 +155,7 @@ describe("the directory above it", () => {
     chmodSync(parent, mode);
     if (!refused) expect(open(path).path).toBe(path);
     else {
-      expectRefused(path, `everyone can write to '${parent}', which holds it`);
+      expectRefused(path, `others than its owner can write to '${parent}', which holds it`);
       expect(readdirSync(parent)).toEqual(state === "there" ? ["state"] : []);
     }
   });
