@@ -3,6 +3,7 @@ import { copyFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { buildNvmlStub, nvmlFile } from "../stub/build.ts";
+import { readGpus, type StubGpu } from "../stub/gpus.ts";
 import { createNvmlStub, type NvmlStub } from "../stub/nvml.ts";
 import { createFolder } from "../folder.ts";
 import { eventually } from "./http-client.ts";
@@ -10,6 +11,8 @@ import { eventually } from "./http-client.ts";
 export interface Driver extends Pick<NvmlStub, "fail" | "calls"> {
   /** What the daemon's environment must hold to find it. */
   readonly env: Readonly<Record<string, string>>;
+  /** What its GPUs are set to, which outlives every daemon. */
+  gpus(): readonly StubGpu[];
   /** Settles when the driver has logged this line so many times. */
   called(line: string | RegExp, times?: number): Promise<void>;
 }
@@ -27,17 +30,20 @@ export function createDriver({ gpus = 2, settings = {} }: DriverOptions = {}): D
   const folder = dirname(stub.path);
   const lines = (line: string | RegExp): number =>
     stub.calls().filter((call) => (typeof line === "string" ? call === line : line.test(call))).length;
+  const state = join(folder, "gpus");
   return {
     env: {
       LD_LIBRARY_PATH: folder,
       NVML_STUB_ROOTLESS: "1",
       NVML_STUB_GPUS: String(gpus),
+      NVML_STUB_STATE: state,
       NVML_STUB_FAULTS_FILE: join(folder, "faults"),
       NVML_STUB_LOG: join(folder, "log"),
       ...settings,
     },
     fail: (...rules) => stub.fail(...rules),
     calls: () => stub.calls(),
+    gpus: () => readGpus(state, gpus),
     called: (line, times = 1) => eventually(() => lines(line) >= times),
   };
 }
