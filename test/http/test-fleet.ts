@@ -27,8 +27,16 @@ export async function startFleetOn({ backends }: FakeMachine, clock: FakeClock, 
 }
 
 /** Settings that remember nothing over restarts, and the events that they tell. */
-export function createSettings(clock: Clock, log: Log): { readonly settings: Settings; readonly events: Events } {
+export function createSettings(
+  clock: Clock,
+  log: Log,
+): {
+  readonly settings: Settings;
+  readonly events: Events;
+  readonly health: Health;
+} {
   const events = new Events(() => clock.epochMs());
-  const shared = { clock, log, events, health: new Health(), reassert: false, openProcess: () => undefined };
-  return { events, settings: new Settings(shared) };
+  const health = new Health();
+  const shared = { clock, log, events, health, reassert: false, openProcess: () => undefined };
+  return { events, health, settings: new Settings(shared) };
 }
