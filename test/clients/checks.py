@@ -56,13 +56,13 @@ def raises(kind: type[Exception], *fragments: str):
     raise AssertionError(f"expected {kind.__name__} {fragments}, nothing was raised")
 
 
-def eventually(what: str, condition, seconds: float = 8.0):
+def eventually(what: str, condition, seconds: float = 8.0, pause: float = 0.02):
     """Wait for the condition to give something, and hand it back."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if result := condition():
             return result
-        time.sleep(0.02)
+        time.sleep(pause)
     raise AssertionError(f"no {what} within {seconds:g} s")
 
 

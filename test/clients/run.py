@@ -39,11 +39,16 @@ class Run:
     transport: str  # "uds" or "tcp"
     signed: bool = False
     loses_gpu: bool = False
+    restores: bool = False
+
+    @property
+    def special(self) -> str | None:
+        """The one script that it is for; None if it is for all that need nothing special."""
+        return "tokens" if self.signed else "lost" if self.loses_gpu else "restoration" if self.restores else None
 
     @property
     def name(self) -> str:
-        what = "signed" if self.signed else "loses a GPU" if self.loses_gpu else self.stream_format
-        return f"{self.gpus}, {self.transport}, {what}"
+        return f"{self.gpus}, {self.transport}, {self.stream_format}" + (f", {self.special}" if self.special else "")
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,8 @@ class Client:
     over_tcp: frozenset[str] = frozenset()
 
     def scripts(self, run: Run) -> list[str]:
-        if run.signed or run.loses_gpu:
-            name = "tokens" if run.signed else "lost"
-            names = [name] if self.wire in ("json", run.stream_format) else []
+        if run.special:
+            names = [run.special] if self.wire in ("json", run.stream_format) else []
         else:
             names = ["gpus", "cpus", "api", "streams" if self.wire == run.stream_format else "cpu_streams"]
         able = self.able if run.transport == "uds" else self.over_tcp
@@ -70,11 +74,11 @@ class Client:
 
 
 STREAMS = frozenset({"streams", "cpu_streams"})
-EVERYTHING = frozenset({"gpus", "cpus", "api", "lost", "tokens"}) | STREAMS
+EVERYTHING = frozenset({"gpus", "cpus", "api", "lost", "tokens", "restoration"}) | STREAMS
 
 CLIENTS = [
-    Client("0.10.1", "zeus-ml", "json", able=frozenset({"gpus", "lost", "tokens"})),
-    Client("0.13.1", "zeus", "json", able=frozenset({"gpus", "cpus", "lost", "tokens"})),
+    Client("0.10.1", "zeus-ml", "json", able=frozenset({"gpus", "lost", "tokens", "restoration"})),
+    Client("0.13.1", "zeus", "json", able=frozenset({"gpus", "cpus", "lost", "tokens", "restoration"})),
     Client("0.14.0", "zeus", "v1", able=EVERYTHING - {"api"}, over_tcp=STREAMS),
     Client("0.15.1", "zeus", "v1", able=EVERYTHING, over_tcp=EVERYTHING),
     Client("0.16.0", "zeus", "v2", able=EVERYTHING, over_tcp=EVERYTHING),
@@ -91,7 +95,10 @@ def planned_runs(original: str | None) -> list[Run]:
     ways = [(stream_format, transport) for stream_format in formats for transport in ("uds", "tcp")]
     stub = [Run("stub", *way, signed) for way in ways for signed in (False, True)]
     stub += [Run("stub", stream_format, "uds", loses_gpu=True) for stream_format in formats]
-    return stub if original else stub + [Run("simulator", *way) for way in ways]
+    if original:
+        return stub
+    stub += [Run("stub", stream_format, "uds", restores=True) for stream_format in formats]
+    return stub + [Run("simulator", *way) for way in ways]
 
 
 # ---- Environments ----------------------------------------------------------------------------------------------------
@@ -234,6 +241,7 @@ class Daemon:
         command += ["--powercap-root", machine.rapl("stub")] if self.run.gpus == "stub" else ["--sim", "2xh100"]
         if self.run.transport == "tcp" and not self.run.signed:
             command += ["--allow-unauthenticated-tcp"]
+        command += ["--restore-on-exit"] if self.run.restores else []
         return command
 
     def __enter__(self) -> Daemon:
@@ -337,6 +345,9 @@ def run_script(client: Client, script: str, daemon: Daemon, machine: Machine, re
 
     failed_before = results.failed
     lines = [line.split(" ", 1) for line in output.splitlines() if line.startswith(("ok ", "FAIL "))]
+    for line in output.splitlines():
+        if line.startswith("killed in the middle: "):
+            print(client.version, line, flush=True)
     for word, what in lines:
         results.report(word == "ok", client.version, f"{what} ({daemon.run.gpus})")
     if ended or not lines:
