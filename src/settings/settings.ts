@@ -84,9 +84,9 @@ export class Settings {
     if (knobs && this.#unseen.delete(key)) settings.remember(knobs);
   }
 
-  /** The GPUs that have something to be put back, held by nobody any more, and have not been seen since the start. */
+  /** The GPUs on which leases have changed something, and which have not been seen since the start. */
   get missing(): readonly GpuKey[] {
-    return [...this.#unseen].flatMap(([key, knobs]) => ([...knobs.values()].some(isLeft) ? key : []));
+    return [...this.#unseen].flatMap(([key, knobs]) => ([...knobs.values()].some(({ touched }) => touched) ? key : []));
   }
 
   /** Sees to it that the journal is where the next daemon looks for it. */
@@ -126,11 +126,6 @@ function withoutOrphans({ gpus, leases }: Remembered): Remembered["gpus"] {
     for (const number of numbers) if (!leases.has(number)) endLayers(knobs, number);
   }
   return gpus;
-}
-
-/** Whether a lease has changed it that is there no more. */
-function isLeft({ touched, layered }: Knob): boolean {
-  return touched && layered.layers.size === 0;
 }
 
 function randomId(): string {

@@ -130,6 +130,20 @@ describe("the drift check", () => {
     expect(drifts()).toEqual([]);
   });
 
+  it("takes nothing for drift that was read for a write that was dropped", async () => {
+    await ask("POST /lease/acquire");
+    const done = zeusd.hold("gpu 0", "getPowerLimit", { power_limit_mw: 300_000 });
+    const dropped = ask(limit(250_000));
+    await clock.advance(0);
+    await alice.die();
+    elsewhere(200_000);
+    done();
+    expect((await dropped).status).toBe(409);
+    await ask("GET /gpu/get_power_limit?gpu_ids=0");
+    await clock.advance(10 * periodMs);
+    expect(drifts()).toEqual([]);
+  });
+
   it("is never made where its period is 0, and then reading finds it all the same", async () => {
     await setUp({ driftCheckS: 0 });
     await ask(limit(250_000));

@@ -16,12 +16,17 @@ export interface Holder {
 export interface HolderOptions {
   readonly uid?: number;
   readonly parent?: Holder;
+  /** When it began; by default that is its number's alone. */
+  readonly started?: number;
   /** It is of another pid namespace: nobody can name it, and nobody can watch it. */
   readonly hidden?: boolean;
 }
 
-export function createHolder(pid: number, { uid = 1000, parent, hidden = false }: HolderOptions = {}): Holder {
-  const itself = { pid, started: 10_000 + pid };
+export function createHolder(
+  pid: number,
+  { uid = 1000, parent, hidden = false, started = 10_000 + pid }: HolderOptions = {},
+): Holder {
+  const itself = { pid, started };
   const lineage = hidden ? [] : [itself, ...(parent?.peer.lineage() ?? [])];
   const handles = new Map<HeldProcess, () => void>();
   let lives = !hidden;

@@ -234,6 +234,15 @@ describe("reset_locked_clocks within a lease", () => {
   });
 });
 
+it("reset_locked_clocks of which the driver refuses both answers with the first refusal, and changes nothing", async () => {
+  await acquire();
+  zeusd.answer("gpu 0", "resetGpuLockedClocks", low);
+  zeusd.answer("gpu 0", "resetMemLockedClocks", new ZeusdError("no_permission", "NVML error: no permission"));
+  expect(json(await ask(reset("")))).toEqual({ errors: { 0: low.message }, results: {}, code: "invalid_argument" });
+  expect(written(zeusd)).toEqual(["gpu 0 resetGpuLockedClocks", "gpu 0 resetMemLockedClocks"]);
+  expect(await asked()).toEqual({ 1: {} });
+});
+
 describe("persistence mode", () => {
   it("comes back as it was", async () => {
     await acquire();

@@ -113,12 +113,16 @@ describe("a write is made within a lease", () => {
     expect(limits(zeusd)).toEqual(["250000@0", "240000@0", "230000@0"]);
   });
 
-  it("not by a process that has got the number of a holder that has ended", async () => {
-    await acquire();
-    await alice.die();
-    const later = createHolder(101);
+  it("not by a process that has got the number of its holder, whether the daemon has noticed its end or not", async () => {
+    await acquire("exclusive=true&gpu_ids=1");
+    await acquire("gpu_ids=0");
+    const later = createHolder(101, { started: 20_000 });
     await ask(limit(250_000), later);
+    expect((await ask(limit(250_000, { gpus: "1" }), later)).status).toBe(423);
+    await alice.die();
+    await ask(limit(240_000), later);
     expect(await holders()).toEqual([]);
+    expect(limits(zeusd)).toEqual(["250000@0", "240000@0"]);
   });
 });
 

@@ -64,7 +64,7 @@ describe("a GPU that is not there", () => {
       if (endsBefore) processes.end(holder);
       await clock.advance(0);
       expect(daemon.settings.leases.all).toHaveLength(endsBefore ? 0 : 1);
-      expect(daemon.settings.missing).toEqual(endsBefore ? ["GPU-1"] : []);
+      expect(daemon.settings.missing).toEqual(["GPU-1"]);
       daemon.settings.close();
       daemon.kill();
       other.set.set("power_limit", { power_limit_mw: 250_000 });
@@ -80,13 +80,13 @@ describe("a GPU that is not there", () => {
     expect(daemon.settings.leases.factsOf(lease).gpu_ids).toEqual([0]);
   });
 
-  it("is not missed if no lease has changed it, or as long as one holds what it has changed", async () => {
+  it("is not missed if no lease has changed it, and is if one has, whether that lives or not", async () => {
     const { start, lease } = await createSubject({ holderLives: true });
     const base = { record: "base", gpu: "GPU-9", setting: "gpu_clocks", value: {}, order: 1 };
     const layer = { ...base, record: "layer", lease: lease.number };
     const missing = (...records: readonly object[]): readonly string[] => start([], records).daemon.settings.missing;
     expect(missing(base)).toEqual([]);
-    expect(missing({ record: "lease", lease }, base, layer)).toEqual([]);
+    expect(missing({ record: "lease", lease }, base, layer)).toEqual(["GPU-9"]);
     expect(missing(base, layer, { record: "ended", lease: lease.number })).toEqual(["GPU-9"]);
   });
 });
