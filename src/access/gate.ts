@@ -98,7 +98,7 @@ export class Gate {
       const implied = rule?.lease !== "forbidden" && (rule?.restoreOnExit ?? restoreOnExit) && actor.peer !== undefined;
       const lease = asked ?? (implied && !dryRun ? leases.implicit(claimant) : undefined);
       if (lease) claimed.set(target.id, lease);
-      else if (rule?.lease === "required" && !(implied && dryRun)) {
+      else if (rule?.lease === "required" && !(implied && dryRun && actor.peer?.pid !== undefined)) {
         throw leaseRefusal(rule, `requires a lease to write to ${target.name}; acquire one, or use zeusd run`);
       }
     }

@@ -32,7 +32,9 @@ export async function stateReply(parts: StateRouteParts, actor: Actor, request: 
       gpu_ids === undefined ? fleet.gpuMembers.map(({ id }) => id) : parseDeviceList(gpu_ids, "gpu", idsName.gpu),
   };
   const members = fleet.select(command);
-  gate.permit({ request, actor }, command, members);
+  // A GPU that was never there has nothing to tell, and is no reason to be told nothing of the others.
+  const judged = gpu_ids === undefined ? members.filter(({ model }) => model !== undefined) : members;
+  gate.permit({ request, actor }, command, judged);
   const { leases } = settings;
   const told = {
     nowMs: () => clock.monotonicMs(),

@@ -357,7 +357,7 @@ function endless({ peer }: Claimant): ZeusdError {
     ? "the end of your process cannot be noticed (it runs in another pid namespace, or has ended)"
     : "over TCP nobody can tell when a client has ended";
   return new ZeusdError(
-    "bad_request",
+    "ttl_required",
     `ttl_s is required, since ${why}; give 1 to ${longestTtlS} s and renew the lease in time`,
   );
 }

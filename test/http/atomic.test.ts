@@ -184,6 +184,20 @@ describe("an atomic write", () => {
     expect(on(0)).toEqual(["250000@0", "200000@0"]);
   });
 
+  it("that fails leaves nothing behind where another that overlaps it fails as well", async () => {
+    const ends: (() => void)[] = [];
+    zeusd.answer("gpu 1", "setPowerLimit", () => new Promise((_, reject) => ends.push(() => reject(low))));
+    const answers = [atomic(250_000), atomic(200_000)];
+    await clock.advance(0);
+    expect(on(0)).toEqual(["250000@0", "200000@0"]);
+    for (const [index, answer] of answers.entries()) {
+      ends[index]?.();
+      expect((await answer).status).toBe(400);
+      await clock.advance(0);
+    }
+    expect(on(0).at(-1)).toBe("300000@0");
+  });
+
   it("is a single GPU's as well", async () => {
     expect(json(await ask(limit(250_000, { more: "&atomic=true" })))).toEqual({ atomic: true, gpus: { 0: "done" } });
     zeusd.answer("gpu 0", "setPowerLimit", low);

@@ -278,6 +278,17 @@ describe("a write that the driver refuses", () => {
     expect(limits(zeusd)).toEqual(["1@0"]);
   });
 
+  it("holds nothing: what somebody changes elsewhere afterwards is what is there before the next write", async () => {
+    zeusd.answer("gpu 0", "setPowerLimit", low);
+    await acquire();
+    expect((await ask(limit(1))).status).toBe(400);
+    zeusd.answer("gpu 0", "setPowerLimit", {});
+    zeusd.answer("gpu 0", "getPowerLimit", { power_limit_mw: 270_000 });
+    await ok(limit(250_000));
+    await alice.die();
+    expect(limits(zeusd)).toEqual(["1@0", "250000@0", "270000@0"]);
+  });
+
   it("leaves a lease as it was: with its value before", async () => {
     await acquire();
     await ok(limit(250_000));

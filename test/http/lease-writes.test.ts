@@ -510,13 +510,13 @@ describe("a write is refused in this order:", () => {
     "by the policy, by leases, and then by its rate and by the lane, with block=%s",
     async (block) => {
       await setUp({ policy });
-      expect((await ask(limit(200_000), bob)).status).toBe(200);
-      expect((await ask(limit(200_000), bob)).status).toBe(429);
-      await acquire("exclusive=true");
+      await acquire("exclusive=true&gpu_ids=0");
       zeusd.hold("gpu 0", "setPowerLimit");
       const stuck = ask(limit(1), root);
       await clock.advance(4_000);
       expect((await stuck).status).toBe(504);
+      expect((await ask(limit(1, { gpus: "1" }), bob)).status).toBe(200);
+      expect((await ask(limit(1, { gpus: "1" }), bob)).status).toBe(429);
       const refusal = async (mw: number): Promise<number> => (await ask(limit(mw, { block }), bob)).status;
       expect(await refusal(1)).toBe(423);
       expect(await refusal(300_001)).toBe(403);

@@ -257,12 +257,12 @@ describe("whoever cannot be watched", () => {
     processes.end(ended);
     const refusal = thrownBy(() => leases.acquire(as(ended), wish));
     expect(refusal).toMatchObject({
-      code: "bad_request",
+      code: "ttl_required",
       status: 400,
       message: expect.stringContaining("pid namespace"),
     });
     const remote = thrownBy(() => leases.acquire(overTcp("me"), wish));
-    expect(remote).toMatchObject({ code: "bad_request", message: expect.stringMatching(/^ttl_s is required.*TCP/) });
+    expect(remote).toMatchObject({ code: "ttl_required", message: expect.stringMatching(/^ttl_s is required.*TCP/) });
     expect(leases.isEmpty).toBe(true);
     const lease = leases.acquire(overTcp("me"), { ...wish, ttlS: longestTtlS });
     expect(lease).toMatchObject({ holder: undefined, owner: { uid: undefined, sub: "me" } });
