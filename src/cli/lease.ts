@@ -1,10 +1,10 @@
 // What `zeusd lease` prints: the leases of a daemon, and what became of one that was ended.
 import { connect, type Environment } from "../client/connect.ts";
 import { list, release } from "../client/leases.ts";
-import { harmless } from "../client/refusal.ts";
+import { printable } from "../contract/printable.ts";
 import { usualSockets } from "./connection-options.ts";
 import type { ListFlags, ReleaseFlags } from "./lease-options.ts";
-import { leaseTable } from "./lease-table.ts";
+import { leaseTable } from "./lease-printout.ts";
 
 export interface LeaseCommandParts {
   readonly env: Environment;
@@ -20,9 +20,10 @@ export async function listLeases(flags: ListFlags, { env, epochMs, stdout }: Lea
 
 /** JSON itself escapes only some of what a terminal could take for a command. */
 function escaped(json: string): string {
-  return json.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    [...Array(character.length).keys()].map((at) => `\\u${hex(character.charCodeAt(at))}`).join(""),
-  );
+  return printable(json, (character) => {
+    if (character === "\n") return character;
+    return [...Array(character.length).keys()].map((at) => `\\u${hex(character.charCodeAt(at))}`).join("");
+  });
 }
 
 function hex(unit: number): string {
@@ -31,6 +32,6 @@ function hex(unit: number): string {
 
 export async function releaseLease(flags: ReleaseFlags, { env, stdout }: LeaseCommandParts): Promise<void> {
   const { lease, gpus } = await release(connect(flags, env, usualSockets), flags);
-  const lines = Object.entries(gpus).map(([id, outcome]) => `  GPU ${id}: ${harmless(outcome)}\n`);
+  const lines = Object.entries(gpus).map(([id, outcome]) => `  GPU ${id}: ${printable(outcome)}\n`);
   stdout(`lease ${lease} has ended\n${lines.join("")}`);
 }

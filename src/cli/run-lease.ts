@@ -2,7 +2,8 @@
 import { isPutBack } from "../contract/lease.ts";
 import { acquire, release, renew, type Acquired, type Wanted } from "../client/leases.ts";
 import type { Daemon } from "../client/connect.ts";
-import { Refusal, harmless } from "../client/refusal.ts";
+import { Refusal } from "../client/refusal.ts";
+import { printable } from "../contract/printable.ts";
 import { messageOf } from "../contract/errors.ts";
 
 /** How long a lease lasts that is not tied to our process, and how often it is renewed. */
@@ -32,7 +33,7 @@ export async function takeLease(daemon: Daemon, wanted: Wanted, parts: LeasePart
       try {
         const { gpus } = await release(daemon, { leaseId });
         for (const [id, outcome] of Object.entries(gpus)) {
-          if (!isPutBack(outcome)) parts.warn(`GPU ${id}: ${harmless(outcome)}`);
+          if (!isPutBack(outcome)) parts.warn(`GPU ${id}: ${printable(outcome)}`);
         }
       } catch (error) {
         parts.warn(`the lease could not be released, and ends by itself: ${messageOf(error)}`);

@@ -1,5 +1,7 @@
 // What a daemon says when it does not do what it was asked: one sentence, whatever shape its wire gives that.
 
+import { printable } from "../contract/printable.ts";
+
 export class Refusal extends Error {
   override readonly name = "Refusal";
   readonly status: number;
@@ -16,10 +18,10 @@ export class Refusal extends Error {
 /** Refusals are `{"error"}`, `{"errors"}` by GPU, or plain text. */
 export function sentenceOf(body: string): string {
   const { error, errors } = objectOf(body) ?? {};
-  if (typeof error === "string") return harmless(error);
-  if (typeof errors !== "object" || errors === null) return harmless(body.trim());
+  if (typeof error === "string") return printable(error);
+  if (typeof errors !== "object" || errors === null) return printable(body.trim());
   const sentences = Object.entries(errors).map(([id, text]) => `GPU ${id}: ${String(text)}`);
-  return harmless(sentences.join("; "));
+  return printable(sentences.join("; "));
 }
 
 export function codeOf(body: string): string | undefined {
@@ -35,9 +37,4 @@ export function objectOf(body: string): Readonly<Record<string, unknown>> | unde
   } catch {
     return undefined;
   }
-}
-
-/** Text that others chose, for a terminal: what would break a line, or turn one around, is shown as unknown. */
-export function harmless(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\u{fffd}");
 }

@@ -42,6 +42,9 @@ export interface Lease {
 /** What a GPU is remembered by: its UUID, or `gpu 0` where the driver does not tell one. */
 export type GpuKey = string;
 
+/** The longest time to live, in s. */
+export const longestTtlS = 86_400;
+
 /** Why a lease has ended. */
 export type LeaseEnd = "released" | "forced" | "holder_ended" | "expired" | "daemon_stopped";
 

@@ -1,37 +1,22 @@
 // The fleet: all devices. Fans a command out, gathers the outcomes, and knows who is away.
-import type { Clock } from "../contract/clock.ts";
 import type { Command, Results, Sample } from "../contract/command.ts";
 import type { Cpu } from "../contract/cpu.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
-import type { Events } from "../contract/events.ts";
 import type { AwayGpu, Gpu } from "../contract/gpu.ts";
-import type { Health } from "../contract/health.ts";
 import { gpuKey, type Lease, type LeaseEnd } from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
-import { gpuRows, type DeviceKind } from "../contract/operations.ts";
+import type { DeviceKind } from "../contract/operations.ts";
 import { FailureLog, isNews } from "./failure-log.ts";
 import { gather } from "./gather.ts";
 import type { Attempt } from "../settings/attempt.ts";
-import type { Settings } from "../settings/settings.ts";
 import { runWhole, type AttemptedWork, type Failed } from "./all-or-nothing.ts";
-import { Member, type MemberParts, type Terms } from "./member.ts";
-import { createPowerMeter } from "./power-meter.ts";
+import { createEquipment, type Equipment, type EquipmentParts } from "./equipment.ts";
+import type { Member, Terms } from "./member.ts";
 import { select } from "./selection.ts";
-import type { Wakefulness } from "./wakefulness.ts";
 
-export interface FleetParts {
-  readonly clock: Clock;
+export interface FleetParts extends EquipmentParts {
   readonly log: Log;
-  readonly gpuPollHz: number;
-  readonly cpuPollHz: number;
-  /** How long a caller waits, and how long a driver call may run before its lane is stuck, in ms. */
-  readonly timeoutMs: number;
-  readonly wakefulness: Wakefulness;
-  readonly events: Events;
-  readonly health: Health;
-  /** What the settings of the GPUs should be, and who wants them so. */
-  readonly settings: Settings;
   /** A GPU that was driven has gone: it should be looked for. */
   readonly lost: () => void;
   /** Nothing but a new process can drive the devices again. */
@@ -55,10 +40,12 @@ export class Fleet {
   /** GPUs that were driven and have gone since, as they were. */
   readonly #lost = new Map<number, Gpu>();
   readonly #failures: FailureLog;
+  readonly #equip: Equipment;
 
   constructor(parts: FleetParts) {
     this.#parts = parts;
     this.#failures = new FailureLog(parts.clock, parts.log);
+    this.#equip = createEquipment(parts, this.#failures);
   }
 
   /** Takes in what a backend's probe found; what is driven already stays as it is. */
@@ -69,7 +56,11 @@ export class Fleet {
       if (this.#lost.get(id) === gpu) continue;
       const device = "away" in gpu ? gpu.away : gpu;
       const member = this.#members.gpu.get(id);
-      if (!member) this.#members.gpu.set(id, this.#gpuMember(id, device));
+      if (!member)
+        this.#members.gpu.set(
+          id,
+          this.#equip.gpu(id, device, (error) => this.#gpuFailed(id, error)),
+        );
       else if (member.device !== device) member.adopt(device);
       if (!(device instanceof ZeusdError) && this.#lost.delete(id)) this.#isBack(id);
     }
@@ -77,7 +68,7 @@ export class Fleet {
   }
 
   adoptCpus(cpus: readonly Cpu[]): void {
-    for (const cpu of cpus) this.#members.cpu.set(cpu.id, this.#cpuMember(cpu));
+    for (const cpu of cpus) this.#members.cpu.set(cpu.id, this.#equip.cpu(cpu));
     this.#present.cpu = present(this.#members.cpu);
   }
 
@@ -206,48 +197,6 @@ export class Fleet {
 
   get #all(): readonly Member[] {
     return [...this.#members.gpu.values(), ...this.#members.cpu.values()];
-  }
-
-  #gpuMember(id: number, device: Gpu | ZeusdError): Member<Gpu> {
-    const { gpuPollHz } = this.#parts;
-    return new Member("gpu", id, device, {
-      ...this.#memberParts("gpu", id, gpuPollHz),
-      settings: this.#parts.settings,
-      sampler: (call) => ({ sample: () => call(gpuRows.getPower, {}) }),
-      failed: (error) => this.#gpuFailed(id, error),
-    });
-  }
-
-  #cpuMember(cpu: Cpu): Member<Cpu> {
-    const { cpuPollHz, clock } = this.#parts;
-    return new Member("cpu", cpu.id, cpu, {
-      ...this.#memberParts("cpu", cpu.id, cpuPollHz),
-      sampler: () => createPowerMeter(cpu, () => clock.monotonicMs()),
-      failed: () => {},
-    });
-  }
-
-  #memberParts(device: DeviceKind, id: number, hz: number): Omit<MemberParts, "sampler" | "failed"> {
-    const { clock, log, timeoutMs, wakefulness, events } = this.#parts;
-    return {
-      clock,
-      log,
-      timeoutMs,
-      wakefulness,
-      periodMs: 1000 / hz,
-      stuck: (operation) => events.tell({ event: "lane_stuck", device, id, operation }),
-      back: (operation) => events.tell({ event: "lane_back", device, id, operation }),
-      notRestored: (name, error) => this.#notRestored(name, error),
-    };
-  }
-
-  #notRestored(name: string, error: unknown): void {
-    const what = `What leases have changed on ${name}`;
-    this.#parts.health.report(
-      `restoration on ${name}`,
-      error === undefined ? undefined : `${what} cannot be put back.`,
-    );
-    if (error !== undefined) this.#failures.tell(`${what} could not be put back, and is tried again`, error);
   }
 
   #isBack(id: number): void {

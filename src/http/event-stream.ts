@@ -6,6 +6,7 @@ import type { DeviceKind } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import type { Member } from "../devices/member.ts";
 import type { EventSink, EventSource, OpenStream, Reply } from "./message.ts";
+import { heartbeat, heartbeatMs, sseHeaders } from "./sse.ts";
 import { powerOf } from "./wire/query-style.ts";
 
 export interface PowerStreamsParts {
@@ -13,12 +14,6 @@ export interface PowerStreamsParts {
   readonly clock: Clock;
   readonly gpuStreamFormat: GpuStreamFormat;
 }
-
-const headers = { "content-type": "text/event-stream", "cache-control": "no-cache" };
-
-/** A comment that every client ignores. It keeps proxies from closing a quiet stream, and finds clients that are gone. */
-const heartbeat = ":\n\n";
-const heartbeatMs = 15_000;
 
 /** How long a stream waits for readings of its other devices, in ms: they come together, and one write serves them all. */
 const gatherMs = 1;
@@ -42,7 +37,7 @@ export class PowerStreams {
     const soon = (stream: PowerStream): void => this.#flushSoon(stream);
     return {
       status: 200,
-      headers,
+      headers: sseHeaders,
       body: { open: (sink) => new PowerStream({ fleet, clock, members, sink, render, soon }), recheck },
     };
   }

@@ -2,17 +2,12 @@
 import type { Clock } from "../contract/clock.ts";
 import type { DaemonEvent, Events } from "../contract/events.ts";
 import type { EventSink, EventSource, OpenStream, Reply } from "./message.ts";
+import { heartbeat, heartbeatMs, sseHeaders } from "./sse.ts";
 
 export interface EventsParts {
   readonly events: Events;
   readonly clock: Clock;
 }
-
-const headers = { "content-type": "text/event-stream", "cache-control": "no-cache" };
-
-/** A comment that every client ignores. It keeps proxies from closing a quiet stream, and finds clients that are gone. */
-const heartbeat = ":\n\n";
-const heartbeatMs = 15_000;
 
 /** How many events are kept for a client that does not read. */
 const mostKept = 256;
@@ -20,7 +15,7 @@ const mostKept = 256;
 export function eventsReply({ events, clock }: EventsParts, recheck: EventSource["recheck"]): Reply {
   return {
     status: 200,
-    headers,
+    headers: sseHeaders,
     body: { open: (sink) => new EventStream({ events, clock, sink }), recheck },
   };
 }

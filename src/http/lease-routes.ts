@@ -4,11 +4,11 @@ import type { Gate } from "../access/gate.ts";
 import type { Command } from "../contract/command.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Values } from "../contract/field.ts";
-import { gpuKey, type Lease } from "../contract/lease.ts";
+import { isPrintable } from "../contract/printable.ts";
+import { gpuKey, longestTtlS, type Lease } from "../contract/lease.ts";
 import { gpuRows, type Setting } from "../contract/operations.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import type { Member } from "../devices/member.ts";
-import { longestTtlS } from "../settings/leases.ts";
 import type { Settings } from "../settings/settings.ts";
 import { jsonReply, type Reply, type Request } from "./message.ts";
 import { bad, readCount, readFlag, readQuery } from "./query.ts";
@@ -153,6 +153,6 @@ function leaseReply({ leases }: Settings, lease: Lease): Reply {
 
 function readReason(reason: string | undefined): string | undefined {
   if (reason === undefined || reason === "") return undefined;
-  if (reason.length <= longestReason && !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(reason)) return reason;
+  if (reason.length <= longestReason && isPrintable(reason)) return reason;
   throw bad(`reason must be one line of at most ${longestReason} characters`);
 }

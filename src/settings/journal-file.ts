@@ -10,13 +10,13 @@ import {
   renameSync,
   unlinkSync,
   writeSync,
-  type Stats,
 } from "node:fs";
 import { join } from "node:path";
 import type { Log } from "../contract/log.ts";
 import { osErrorText } from "../contract/os-error.ts";
-import { LineWriter, mostBytes, newline, readLine, type Json, type WriteCall } from "./journal-lines.ts";
-import { setAside, type SetAside } from "./set-aside.ts";
+import { headerOf, readContent, refusalOf, type Content, type Unused } from "./journal-content.ts";
+import { LineWriter, type WriteCall } from "./journal-lines.ts";
+import { setAside } from "./set-aside.ts";
 
 /** What a journal holds is for its owner to read: here records are any JSON objects. */
 export interface JournalFile {
@@ -57,8 +57,6 @@ export interface JournalFileParts {
 }
 
 const fileName = "leases.journal";
-const journalName = "zeusd leases";
-const version = 1;
 
 /** libuv adds O_CLOEXEC to every file that it opens. */
 const flags = constants.O_RDWR | constants.O_APPEND | constants.O_NOFOLLOW | constants.O_NONBLOCK;
@@ -83,18 +81,6 @@ export function openJournalFile(parts: JournalFileParts): OpenedJournal {
   } catch (error) {
     throw new Error(`the journal of leases '${path}' cannot be used: ${osErrorText(error)}`, { cause: error });
   }
-}
-
-/** Why there is nothing to go on with. */
-type Unused = SetAside | { readonly kind: "absent" | "other_boot" };
-
-interface Content {
-  readonly kind: "read";
-  readonly records: readonly unknown[];
-  /** How many bytes the finished lines have. */
-  readonly bytes: number;
-  /** Whether half a line comes after them. */
-  readonly unfinished: boolean;
 }
 
 interface Used extends Content {
@@ -124,50 +110,6 @@ function find(path: string, { bootId, log, euid = process.geteuid?.() ?? 0 }: Jo
   } finally {
     if (!used) closeSync(descriptor);
   }
-}
-
-/** Whoever can write to the file decides what root writes to a GPU. */
-function refusalOf(found: Stats, euid: number): SetAside | undefined {
-  if (!found.isFile()) return damaged("it is no regular file");
-  if (found.uid !== 0 && found.uid !== euid) {
-    return { kind: "untrusted", reason: `it belongs to uid ${found.uid}, who could have changed it` };
-  }
-  if (found.mode & 0o022) {
-    return { kind: "untrusted", reason: "others than its owner can write to it, and could have changed it" };
-  }
-  if (found.size > mostBytes) return damaged(`it has ${found.size} bytes; ${mostBytes} are the most`);
-  return undefined;
-}
-
-const damaged = (reason: string): SetAside => ({ kind: "damaged", reason });
-
-function readContent(content: Buffer, bootId: string): Content | Unused {
-  if (content.length === 0) return { kind: "absent" };
-  const records: unknown[] = [];
-  let start = 0;
-  for (let line = 1; ; line += 1) {
-    const end = content.indexOf(newline, start);
-    if (end === -1) break;
-    const record = readLine(content.subarray(start, end));
-    if (typeof record === "string") return damaged(`line ${line} ${record}`);
-    const other = line === 1 ? judgeHeader(record, bootId) : undefined;
-    if (other) return other;
-    if (line > 1) records.push(record);
-    start = end + 1;
-  }
-  // The file gets its name when the header stands in it: one without was not left behind by a daemon that was killed.
-  if (start === 0) return damaged("line 1, where its header should be, has no end");
-  return { kind: "read", records, bytes: start, unfinished: start < content.length };
-}
-
-function judgeHeader({ journal, version: found, boot_id }: Json, bootId: string): Unused | undefined {
-  if (journal === journalName && typeof found === "number" && found > version) {
-    return { kind: "newer", reason: `line 1 says that it has version ${found}; this zeusd reads version ${version}` };
-  }
-  if (journal !== journalName || found !== version || typeof boot_id !== "string") {
-    return damaged("line 1 is no header of a journal of leases");
-  }
-  return boot_id === bootId ? undefined : { kind: "other_boot" };
 }
 
 class OpenJournal implements JournalFile {
@@ -247,8 +189,7 @@ class OpenJournal implements JournalFile {
     removeIfThere(beside);
     const descriptor = openSync(beside, flags | constants.O_CREAT | constants.O_EXCL, 0o600);
     try {
-      const header = { journal: journalName, version, boot_id: this.#bootId };
-      let bytes = this.#writer.write(descriptor, header, 0);
+      let bytes = this.#writer.write(descriptor, headerOf(this.#bootId), 0);
       for (const record of records) bytes = this.#writer.write(descriptor, record, bytes);
       this.#calls.renameSync(beside, this.#path);
       this.#descriptor = descriptor;

@@ -2,20 +2,22 @@
 import type { Clock } from "../contract/clock.ts";
 import { ZeusdError } from "../contract/errors.ts";
 import type { Events, LeaseFacts } from "../contract/events.ts";
-import type { Claimant, GpuKey, HeldProcess, Lease, LeaseBook, LeaseEnd, ProcessId } from "../contract/lease.ts";
+import {
+  longestTtlS,
+  type Claimant,
+  type GpuKey,
+  type HeldProcess,
+  type Lease,
+  type LeaseBook,
+  type LeaseEnd,
+  type ProcessId,
+} from "../contract/lease.ts";
 import type { Log } from "../contract/log.ts";
 import type { Journal } from "./journal.ts";
-import { LateHolders } from "./late-holders.ts";
+import { Claims } from "./claims.ts";
 import { LeaseTable, type LeaseEntry } from "./lease-table.ts";
-import { describeLease, factsOf, heldText } from "./lease-words.ts";
-import { leaseOver } from "./gpu-settings.ts";
-
-/** How many leases one user may have at a time: those asked for, and those that came with a write. */
-const mostLeases = { asked: 64, implicit: 256 } as const;
-/** The longest time to live, in s. */
-export const longestTtlS = 86_400;
-/** How many there may be of all users together: each may have a descriptor. */
-const mostOfAll = 1024;
+import { endless, leaseOver, noDescriptor, orphaned } from "./lease-refusals.ts";
+import { describeLease, factsOf } from "./lease-words.ts";
 
 export interface LeasesParts {
   readonly clock: Clock;
@@ -43,17 +45,17 @@ export interface LeaseWish {
 export class Leases implements LeaseBook {
   readonly #parts: LeasesParts;
   readonly #table = new LeaseTable();
-  readonly #late: LateHolders;
+  readonly #claims: Claims;
   #last = 0;
   #saidWithoutPid = false;
 
   constructor(parts: LeasesParts) {
     this.#parts = parts;
-    this.#late = new LateHolders(parts.clock);
+    this.#claims = new Claims(this.#table, { clock: parts.clock, gpusOf: (lease) => this.gpusOf(lease) });
   }
 
   get isEmpty(): boolean {
-    return this.#table.isEmpty && this.#late.isEmpty;
+    return this.#table.isEmpty && !this.#claims.expectsLate;
   }
 
   get all(): readonly Lease[] {
@@ -93,8 +95,8 @@ export class Leases implements LeaseBook {
    * `too_many_leases` and `journal_unavailable`.
    */
   acquire(claimant: Claimant, { gpus, exclusive, reason, ttlS }: LeaseWish): Lease {
-    for (const { key, name } of gpus) this.#requireFree(claimant, key, name, exclusive);
-    this.#requireRoom(claimant, false);
+    for (const { key, name } of gpus) this.#claims.requireFree(claimant, key, name, exclusive);
+    this.#claims.requireRoom(claimant, false);
     const process = claimant.peer?.hold();
     if (!process && ttlS === undefined) throw endless(claimant);
     const own = { implicit: false, exclusive, reason, gpus: gpus.map(({ key }) => key) };
@@ -122,7 +124,7 @@ export class Leases implements LeaseBook {
     const process = own && peer.hold();
     if (!process) throw own ? noDescriptor() : orphaned();
     try {
-      this.#requireRoom(claimant, true);
+      this.#claims.requireRoom(claimant, true);
     } catch (error) {
       process.close();
       throw error;
@@ -133,38 +135,12 @@ export class Leases implements LeaseBook {
   }
 
   claim(claimant: Claimant, gpu: GpuKey, gpuName: string, leaseId?: string): Lease | undefined {
-    const lease = leaseId === undefined ? this.#nearest(claimant, gpu) : this.byId(leaseId);
-    if (lease && !lease.implicit && !lease.gpus.includes(gpu)) {
-      throw new ZeusdError("bad_request", `Lease ${lease.number} does not cover ${gpuName}; acquire one that does`);
-    }
-    if (!lease && this.#isLate(claimant, gpu)) {
-      throw new ZeusdError(
-        "no_such_lease",
-        "Your lease has ended with your process, and what it had still to write is dropped",
-      );
-    }
-    if (claimant.peer?.uid === 0 || lease?.exclusive) return lease;
-    for (const { lease: other } of this.#table.exclusive) {
-      if (!other.gpus.includes(gpu) || isOwn(other, claimant)) continue;
-      throw new ZeusdError("held", `${gpuName} is held by ${heldText(other)}; nothing may be written until it ends`);
-    }
-    return lease;
-  }
-
-  /**
-   * Whether what a process that has ended had sent before would stand in the name of nobody, since its lease on the GPU has ended with it, or
-   * is about to.
-   */
-  #isLate({ peer }: Claimant, gpu: GpuKey): boolean {
-    if (peer?.pid === undefined || peer.lineage().length > 0) return false;
-    return this.#late.had(peer.pid, gpu) || this.#table.isHeldBy(peer.pid, gpu);
+    return this.#claims.claim(claimant, gpu, gpuName, leaseId);
   }
 
   /** The lease whose id this is. Throws `no_such_lease`. */
   byId(id: string): Lease {
-    const entry = this.#table.byId(id);
-    if (entry) return entry.lease;
-    throw new ZeusdError("no_such_lease", "lease_id is that of no lease, or of one that has ended");
+    return this.#claims.byId(id);
   }
 
   /** The lease of this number. Throws `no_such_lease`. */
@@ -254,7 +230,7 @@ export class Leases implements LeaseBook {
     if (!this.#table.remove(entry)) return;
     entry.cancelExpiry();
     process?.close();
-    if (why === "holder_ended" && lease.holder && !lease.implicit) this.#late.add(lease.holder.pid, lease.gpus);
+    if (why === "holder_ended") this.#claims.expectLate(lease);
     if (isBegun) {
       this.#parts.journal.note({ record: "ended", lease: lease.number });
       // Whoever only acquires and releases must not fill the log.
@@ -275,42 +251,6 @@ export class Leases implements LeaseBook {
     return implicit ? this.#parts.changedBy(number) : gpus;
   }
 
-  #nearest({ peer }: Claimant, gpu: GpuKey): Lease | undefined {
-    if (!peer) return undefined;
-    for (const process of peer.lineage()) {
-      const newest = this.#table.newestOf(process, ({ implicit, gpus }) => !implicit && gpus.includes(gpu));
-      if (newest) return newest;
-    }
-    return undefined;
-  }
-
-  /** Leases are like locks for readers and writers: many may share a GPU, or one has it for itself. */
-  #requireFree(claimant: Claimant, gpu: GpuKey, name: string, exclusive: boolean): void {
-    if (claimant.peer?.uid === 0) return;
-    for (const { lease } of this.#table.entries) {
-      if (!(exclusive || lease.exclusive) || isOwn(lease, claimant)) continue;
-      if (this.gpusOf(lease).includes(gpu))
-        throw new ZeusdError("held", `${name} is held by ${heldText(lease)}; wait until that ends, or leave it out`);
-    }
-  }
-
-  #requireRoom({ peer, sub }: Claimant, implicit: boolean): void {
-    if (this.#table.size >= mostOfAll && peer?.uid !== 0) {
-      throw new ZeusdError("too_many_leases", `There are ${mostOfAll} leases already; try again later`, {
-        retryAfterS: 5,
-      });
-    }
-    const most = implicit ? mostLeases.implicit : mostLeases.asked;
-    let count = 0;
-    for (const { lease } of this.#table.entries) {
-      const { owner } = lease;
-      if (lease.implicit === implicit && owner.uid === peer?.uid && (peer || owner.sub === sub)) count += 1;
-    }
-    if (count < most) return;
-    const whose = peer ? `uid ${peer.uid}` : "this client";
-    throw new ZeusdError("too_many_leases", `${whose} has ${most} leases already; release some`, { retryAfterS: 5 });
-  }
-
   #sayWithoutPid(): void {
     if (this.#saidWithoutPid) return;
     this.#saidWithoutPid = true;
@@ -326,38 +266,10 @@ export class Leases implements LeaseBook {
   }
 }
 
-/** Whether a claimant's process is the holder of a lease, or descends from it. */
-function isOwn({ holder }: Lease, { peer }: Claimant): boolean {
-  if (!holder || !peer) return false;
-  return peer.lineage().some(({ pid, started }) => pid === holder.pid && started === holder.started);
-}
-
-function orphaned(): ZeusdError {
-  const text =
-    "The process that opened this connection has ended, so that nobody would put back what is changed over it; connect anew";
-  return new ZeusdError("forbidden", text);
-}
-
-function noDescriptor(): ZeusdError {
-  const text =
-    "There is no open file left to watch your process by, so that what it changes could not be put back; try again later";
-  return new ZeusdError("too_many_connections", text);
-}
-
 function lifetime(ttlS: number | undefined, nowMs: number): Pick<Lease, "ttlS" | "expiresMs"> {
   return ttlS === undefined ? {} : { ttlS, expiresMs: nowMs + 1000 * ttlS };
 }
 
 function idOf({ pid, started }: HeldProcess): ProcessId {
   return { pid, started };
-}
-
-function endless({ peer }: Claimant): ZeusdError {
-  const why = peer
-    ? "the end of your process cannot be noticed (it runs in another pid namespace, or has ended)"
-    : "over TCP nobody can tell when a client has ended";
-  return new ZeusdError(
-    "ttl_required",
-    `ttl_s is required, since ${why}; give 1 to ${longestTtlS} s and renew the lease in time`,
-  );
 }

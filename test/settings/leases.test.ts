@@ -1,7 +1,8 @@
 // Leases: who may have one, whose write is within which, and when it ends.
 import { describe, expect, it } from "vitest";
 import type { Claimant, Lease } from "../../src/contract/lease.ts";
-import { longestTtlS } from "../../src/settings/leases.ts";
+import { longestTtlS } from "../../src/contract/lease.ts";
+
 import { createFakeClock } from "../fake-clock.ts";
 import { createFakeDaemon, type FakeDaemonParts } from "./fake-daemon.ts";
 import { createFakeGpu, rowOf } from "./fake-gpu.ts";

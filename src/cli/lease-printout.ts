@@ -1,6 +1,6 @@
 // Leases as a table for a person: a line for each, in columns.
 import type { Held, ListedLease } from "../client/leases.ts";
-import { harmless } from "../client/refusal.ts";
+import { printable } from "../contract/printable.ts";
 import type { Values } from "../contract/field.ts";
 import { settings, type Setting } from "../contract/operations.ts";
 
@@ -8,7 +8,7 @@ const head = ["LEASE", "GPUS", "MODE", "HOLDER", "SINCE", "ENDS", "REASON", "SET
 
 /** Ends with a line break. */
 export function leaseTable(leases: readonly ListedLease[], nowMs: number): string {
-  const rows = [head, ...leases.map((lease) => cellsOf(lease, nowMs).map((cell) => harmless(cell)))];
+  const rows = [head, ...leases.map((lease) => cellsOf(lease, nowMs).map((cell) => printable(cell)))];
   const widths = head.map((_, column) => Math.max(...rows.map((row) => widthOf(row[column] ?? ""))));
   const lines = rows.map((row) =>
     row
