@@ -2,27 +2,26 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import type { Caller } from "../../src/contract/command.ts";
 import { ZeusdError } from "../../src/contract/errors.ts";
-import type { Values } from "../../src/contract/field.ts";
 import type { Lease } from "../../src/contract/lease.ts";
-import { capacity, Lane, type Work } from "../../src/devices/lane.ts";
+import { capacity, Lane } from "../../src/devices/lane.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
+import { createWorks, outcome } from "./lane-works.ts";
 
 const timeoutMs = 4_000;
+const { begun, quick, held } = createWorks();
 
 let clock: FakeClock;
 let log: ReturnType<typeof createQuietLog>;
 let lane: Lane;
-/** What the driver was asked, in the order in which it began. */
-let begun: string[];
 /** What the hooks have heard. */
 let heard: string[];
 
 beforeEach(() => {
   clock = createFakeClock();
   log = createQuietLog();
-  begun = [];
+  begun.length = 0;
   heard = [];
   lane = new Lane({
     name: "GPU 0",
@@ -39,52 +38,8 @@ function caller(): Caller {
   return { arrivedMs: clock.monotonicMs(), gone: () => false };
 }
 
-/** A call that is over at once. */
-function quick(name: string, more: Partial<Work> = {}): Work {
-  return {
-    name,
-    async call() {
-      begun.push(name);
-      return {};
-    },
-    ...more,
-  };
-}
-
-interface Held extends Work {
-  end(): void;
-  fail(error: unknown): void;
-}
-
-/** A call that ends when the test says so. */
-function held(name: string): Held {
-  let end = (): void => {};
-  let fail = (_error: unknown): void => {};
-  const values = new Promise<Values>((resolve, reject) => {
-    end = () => resolve({});
-    fail = reject;
-  });
-  return {
-    name,
-    call() {
-      begun.push(name);
-      return values;
-    },
-    end: () => end(),
-    fail: (error) => fail(error),
-  };
-}
-
 function lease(number: number): Lease {
   return { number, id: `${number}`, implicit: false, exclusive: false, sinceMs: 0, owner: {}, gpus: [] };
-}
-
-/** How something ends: `done`, or the code of its error. */
-function outcome(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "done",
-    (error: unknown) => (error instanceof ZeusdError ? error.code : String(error)),
-  );
 }
 
 const over = new ZeusdError("no_such_lease", "it is over");

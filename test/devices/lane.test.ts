@@ -8,20 +8,20 @@ import { capacity, Lane, type Work } from "../../src/devices/lane.ts";
 import { drowsy } from "../../src/devices/wakefulness.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { createQuietLog } from "../quiet-log.ts";
+import { createWorks, outcome } from "./lane-works.ts";
 
 const timeoutMs = 4_000;
+const { begun, quick, held } = createWorks();
 
 let clock: FakeClock;
 let log: ReturnType<typeof createQuietLog>;
 let lane: Lane;
-/** What the driver was asked, in the order in which it began. */
-let begun: string[];
 
 beforeEach(() => {
   clock = createFakeClock();
   log = createQuietLog();
   lane = new Lane({ name: "GPU 0", clock, log, timeoutMs, wakefulness: drowsy });
-  begun = [];
+  begun.length = 0;
 });
 
 /** Whoever asks now, and stays. */
@@ -39,49 +39,6 @@ function lasting(name: string, ms: number): Work {
         clock.after(ms, () => resolve({ ms }));
       }),
   };
-}
-
-/** A call that is over at once. */
-function quick(name: string): Work {
-  return {
-    name,
-    async call() {
-      begun.push(name);
-      return {};
-    },
-  };
-}
-
-interface Held extends Work {
-  end(): void;
-  fail(error: unknown): void;
-}
-
-/** A call that ends when the test says so. */
-function held(name: string): Held {
-  let end = (): void => {};
-  let fail = (_error: unknown): void => {};
-  const values = new Promise<Values>((resolve, reject) => {
-    end = () => resolve({});
-    fail = reject;
-  });
-  return {
-    name,
-    call() {
-      begun.push(name);
-      return values;
-    },
-    end: () => end(),
-    fail: (error) => fail(error),
-  };
-}
-
-/** How something ends: `done`, or the code of its error. Settles in any case, so that it may be awaited late. */
-function outcome(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "done",
-    (error: unknown) => (error instanceof ZeusdError ? error.code : String(error)),
-  );
 }
 
 describe("a lane", () => {

@@ -18,6 +18,7 @@ import { createFakeMachine, type FakeMachine } from "../http/fake-machine.ts";
 import { createHolder, limits, rememberSettings } from "../http/holder.ts";
 import { createSettings } from "../http/test-fleet.ts";
 import { createQuietLog } from "../quiet-log.ts";
+import { createWorks } from "./lane-works.ts";
 
 const timeoutMs = 4_000;
 const busy = new ZeusdError("driver_error", "NVML error: busy");
@@ -29,6 +30,15 @@ beforeEach(() => {
   clock = createFakeClock();
   log = createQuietLog();
 });
+
+/** It has no GPUs yet. */
+function createFleet(): { readonly fleet: Fleet; readonly settings: Settings } {
+  const made = createSettings(clock, log);
+  const rates = { gpuPollHz: 20, cpuPollHz: 10 };
+  const hooks = { lost: () => {}, fatal: () => {} };
+  const fleet = new Fleet({ clock, log, ...rates, timeoutMs, wakefulness: drowsy, ...made, ...hooks });
+  return { fleet, settings: made.settings };
+}
 
 describe("what is owed", () => {
   let lane: Lane;
@@ -42,6 +52,8 @@ describe("what is owed", () => {
   let attempt: () => Promise<void>;
   let restoration: Restoration;
   let order: number;
+  const caller: Caller = { arrivedMs: 0, gone: () => false };
+  const { quick, held } = createWorks();
 
   beforeEach(() => {
     isAway = undefined;
@@ -178,12 +190,8 @@ describe("what is owed", () => {
   );
 
   it("waits for a lane that is stuck, and is done when that is back", async () => {
-    const caller: Caller = { arrivedMs: 0, gone: () => false };
-    let release = (): void => {};
-    const hung = new Promise<Record<string, never>>((resolve) => {
-      release = () => resolve({});
-    });
-    lane.run({ name: "hang", call: () => hung }, caller).catch(() => {});
+    const hung = held("hang");
+    lane.run(hung, caller).catch(() => {});
     owe();
     const before = restoration.settle();
     await clock.advance(timeoutMs);
@@ -191,30 +199,27 @@ describe("what is owed", () => {
     expect(await restoration.settle()).toMatch(/^GPU 0 is stuck/);
     await clock.advance(120_000);
     expect([tries, failures]).toEqual([[], []]);
-    release();
+    hung.end();
     await clock.advance(0);
     expect(tries).toEqual([clock.monotonicMs()]);
     expect(settings.owes).toBe(false);
   });
 
   it("is still put back when the daemon stops and all else is refused", async () => {
-    let release = (): void => {};
-    const slow = new Promise<Record<string, never>>((resolve) => {
-      release = () => resolve({});
-    });
-    const caller: Caller = { arrivedMs: 0, gone: () => false };
-    const running = lane.run({ name: "slow", call: () => slow }, caller).catch(messageOf);
-    const waiting = lane.run({ name: "waits", call: async () => ({}) }, caller).catch(messageOf);
+    const slow = held("slow");
+    const running = lane.run(slow, caller).catch(messageOf);
+    const waiting = lane.run(quick("waits"), caller).catch(messageOf);
     owe();
     const settling = restoration.settle();
     lane.refuseAll(new ZeusdError("stopping", "The daemon is stopping."));
     expect(await waiting).toBe("The daemon is stopping.");
     expect(await running).toBe("slow on GPU 0 has not returned so far; it may still take effect");
-    release();
+    slow.end();
     expect(await settling).toBeUndefined();
     expect([tries, failures]).toEqual([[0], []]);
     // Nor is one that runs given up.
     owe();
+    let release = (): void => {};
     attempt = () =>
       new Promise((resolve) => {
         release = resolve;
@@ -284,11 +289,7 @@ describe("a lease that ends", () => {
   beforeEach(async () => {
     machine = createFakeMachine();
     rememberSettings(machine);
-    const made = createSettings(clock, log);
-    ({ settings } = made);
-    const rates = { gpuPollHz: 20, cpuPollHz: 10 };
-    const hooks = { lost: () => {}, fatal: () => {} };
-    fleet = new Fleet({ clock, log, ...rates, timeoutMs, wakefulness: drowsy, ...made, ...hooks });
+    ({ fleet, settings } = createFleet());
     await probe();
     const gpus = fleet.gpuMembers.map(({ uuid, name }) => ({ key: uuid ?? "", name }));
     lease = settings.leases.acquire({ peer: createHolder(101).peer }, { gpus, exclusive: false });
@@ -380,26 +381,12 @@ describe("a GPU that comes back", () => {
   it("gets what a living lease wants, since it may have been reset, and nothing that was written without one", async () => {
     const machine = createFakeMachine();
     rememberSettings(machine);
-    const made = createSettings(clock, log);
-    const hooks = { lost: () => {}, fatal: () => {} };
-    const fleet = new Fleet({
-      clock,
-      log,
-      gpuPollHz: 20,
-      cpuPollHz: 10,
-      timeoutMs,
-      wakefulness: drowsy,
-      ...made,
-      ...hooks,
-    });
+    const { fleet, settings } = createFleet();
     fleet.adoptGpus(await machine.backends.gpus.probe(fleet.lostGpus));
     const [gpu] = fleet.gpuMembers;
     const key = gpu?.uuid ?? "";
     const holder = createHolder(101);
-    const lease = made.settings.leases.acquire(
-      { peer: holder.peer },
-      { gpus: [{ key, name: "GPU 0" }], exclusive: false },
-    );
+    const lease = settings.leases.acquire({ peer: holder.peer }, { gpus: [{ key, name: "GPU 0" }], exclusive: false });
     const limit = operationOf("gpu/set_power_limit");
     await gpu?.run({ row: limit, parameters: { power_limit_mw: 250_000 } }, { lease });
     await gpu?.run({ row: operationOf("gpu/set_persistence_mode"), parameters: { enabled: true } }, {});

@@ -2,33 +2,16 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { ZeusdError } from "../../src/contract/errors.ts";
 import { allOperations } from "../../src/contract/operations.ts";
-import { createFakeClock, type FakeClock } from "../fake-clock.ts";
 import { parametersFor } from "../parameters.ts";
-import {
-  createHolder,
-  gistOf,
-  json,
-  leaseOf,
-  limit,
-  limits,
-  rememberSettings,
-  written,
-  type Holder,
-} from "./holder.ts";
-import { startSubject, type Answer, type Subject, type SubjectOptions } from "./subject.ts";
+import { gistOf, json, leaseOf, limit, limits, written, type Holder } from "./holder.ts";
+import { startLeaseSubject, type LeaseSubject } from "./lease-subject.ts";
+import type { Answer } from "./subject.ts";
 
-let clock: FakeClock;
-let zeusd: Subject;
-let alice: Holder;
+let zeusd: LeaseSubject;
 
-async function setUp(options: SubjectOptions = {}): Promise<void> {
-  clock = createFakeClock();
-  zeusd = await startSubject("in process", { clock, ...options });
-  rememberSettings(zeusd);
-  alice = createHolder(101);
-}
-
-beforeEach(() => setUp());
+beforeEach(async () => {
+  zeusd = await startLeaseSubject();
+});
 
 const ask = (line: string, by?: Holder): Promise<Answer> => zeusd.ask(line, by ? { peer: by.peer } : {});
 const both = (mw: number, more = ""): string => limit(mw, { gpus: "0,1", more: `&atomic=true${more}` });
@@ -49,7 +32,7 @@ describe("an atomic write", () => {
       expect(answer).toMatchObject({ status: 200, type: "application/json" });
       expect(json(answer)).toEqual({ atomic: true, gpus: { 0: "done", 1: "done" } });
       const wanted = written(zeusd);
-      await clock.advance(60_000);
+      await zeusd.clock.advance(60_000);
       expect(written(zeusd)).toEqual(wanted);
       // With atomic=false it is as ever.
       expect(await ask(line("&atomic=false"))).toMatchObject({ status: 200, type: undefined, body: "" });
@@ -69,7 +52,7 @@ describe("an atomic write", () => {
     const done = zeusd.hold("gpu 1", "setPowerLimit");
     let answered = false;
     const answer = atomic(250_000).finally(() => (answered = true));
-    await clock.advance(100);
+    await zeusd.clock.advance(100);
     expect(answered).toBe(false);
     done();
     expect(json(await answer)).toMatchObject({ undone: { 1: "undone" } });
@@ -87,7 +70,7 @@ describe("an atomic write", () => {
   it("goes back to locked clocks that somebody had set, and resets them where nobody had", async () => {
     const lock = (gpus: string, high: number, more = ""): string =>
       `POST /gpu/set_gpu_locked_clocks?gpu_ids=${gpus}&min_clock_mhz=100&max_clock_mhz=${high}&block=true${more}`;
-    await setUp({ gpus: 3 });
+    zeusd = await startLeaseSubject({ gpus: 3 });
     await ask(lock("1", 800));
     zeusd.answer("gpu 2", "setGpuLockedClocks", low);
     expect(json(await ask(lock("0,1,2", 900, "&atomic=true")))).toMatchObject({ undone: { 0: "undone", 1: "undone" } });
@@ -110,15 +93,15 @@ describe("an atomic write", () => {
   });
 
   it("on a GPU that is away or stuck is not begun on the other", async () => {
-    await setUp({ away: [{ id: 1, away }] });
+    zeusd = await startLeaseSubject({ away: [{ id: 1, away }] });
     const answer = await atomic(250_000);
     expect(answer.status).toBe(503);
     expect(answer.headers["retry-after"]).toBe("5");
     expect(json(answer)).toEqual({ error: "GPU 1 is away: NVML error: sick", code: "gpu_away" });
-    await setUp();
+    zeusd = await startLeaseSubject();
     zeusd.hold("gpu 1", "resetMemLockedClocks");
     void ask("POST /gpu/reset_mem_locked_clocks?gpu_ids=1&block=true");
-    await clock.advance(4_000);
+    await zeusd.clock.advance(4_000);
     expect(gistOf(await atomic(250_000)).slice(0, 2)).toEqual([503, "lane_stuck"]);
     expect(limits(zeusd)).toEqual([]);
   });
@@ -143,20 +126,20 @@ describe("an atomic write", () => {
       code: "invalid_argument",
     });
     zeusd.answer("gpu 0", "setPowerLimit", {});
-    await clock.advance(1_000);
+    await zeusd.clock.advance(1_000);
     expect(on(0)).toEqual(["250000@0", "300000@0", "300000@0"]);
   });
 
   it("that has not returned in time is 504, and undone when it succeeds all the same", async () => {
     const done = zeusd.hold("gpu 1", "setPowerLimit");
     const answer = atomic(250_000);
-    await clock.advance(4_000);
+    await zeusd.clock.advance(4_000);
     expect((await answer).status).toBe(504);
     expect(json(await answer)).toMatchObject({ undone: { 0: "undone" }, code: "deadline" });
     expect(limits(zeusd).toSorted()).toEqual(["250000@0", "250000@1", "300000@0"]);
     zeusd.answer("gpu 1", "setPowerLimit", {});
     done();
-    await clock.advance(0);
+    await zeusd.clock.advance(0);
     expect(on(1)).toEqual(["250000@1", "300000@1"]);
   });
 
@@ -164,23 +147,23 @@ describe("an atomic write", () => {
     let fail = (_error: unknown): void => {};
     zeusd.answer("gpu 1", "setPowerLimit", () => new Promise((_, reject) => (fail = reject)));
     const answer = atomic(250_000);
-    await clock.advance(4_000);
+    await zeusd.clock.advance(4_000);
     expect((await answer).status).toBe(504);
     fail(low);
-    await clock.advance(60_000);
+    await zeusd.clock.advance(60_000);
     expect(on(1)).toEqual(["250000@1"]);
   });
 
   it("leaves a later write of somebody else as it is", async () => {
     const done = zeusd.hold("gpu 1", "setPowerLimit");
     const answer = atomic(250_000);
-    await clock.advance(0);
+    await zeusd.clock.advance(0);
     expect((await ask(limit(200_000))).status).toBe(200);
     zeusd.answer("gpu 1", "setPowerLimit", low);
-    await clock.advance(4_000);
+    await zeusd.clock.advance(4_000);
     expect((await answer).status).toBe(504);
     done();
-    await clock.advance(60_000);
+    await zeusd.clock.advance(60_000);
     expect(on(0)).toEqual(["250000@0", "200000@0"]);
   });
 
@@ -188,12 +171,12 @@ describe("an atomic write", () => {
     const ends: (() => void)[] = [];
     zeusd.answer("gpu 1", "setPowerLimit", () => new Promise((_, reject) => ends.push(() => reject(low))));
     const answers = [atomic(250_000), atomic(200_000)];
-    await clock.advance(0);
+    await zeusd.clock.advance(0);
     expect(on(0)).toEqual(["250000@0", "200000@0"]);
     for (const [index, answer] of answers.entries()) {
       ends[index]?.();
       expect((await answer).status).toBe(400);
-      await clock.advance(0);
+      await zeusd.clock.advance(0);
     }
     expect(on(0).at(-1)).toBe("300000@0");
   });
@@ -214,7 +197,7 @@ describe("an atomic write", () => {
     const before = written(zeusd).length;
     const answer = await ask("POST /gpu/reset_locked_clocks?gpu_ids=0,1&block=true&atomic=true");
     expect(json(answer)).toMatchObject({ errors: { 1: low.message }, undone: { 0: "undone" } });
-    await clock.advance(0);
+    await zeusd.clock.advance(0);
     expect(written(zeusd).slice(before).toSorted()).toEqual(
       [0, 1].flatMap((gpu) => [
         `gpu ${gpu} resetGpuLockedClocks`,
@@ -227,51 +210,51 @@ describe("an atomic write", () => {
 
 describe("an atomic write within a lease", () => {
   beforeEach(async () => {
-    leaseOf(await ask("POST /lease/acquire", alice));
+    leaseOf(await ask("POST /lease/acquire", zeusd.alice));
   });
 
   it("that succeeds is the lease's", async () => {
-    expect((await atomic(250_000, alice)).status).toBe(200);
-    await alice.die();
-    await clock.advance(0);
+    expect((await atomic(250_000, zeusd.alice)).status).toBe(200);
+    await zeusd.alice.die();
+    await zeusd.clock.advance(0);
     expect(limits(zeusd).slice(2).toSorted()).toEqual(["300000@0", "300000@1"]);
   });
 
   it("that fails goes back to the lease's value before, which stays the lease's", async () => {
-    await ask(limit(270_000, { gpus: "0,1" }), alice);
+    await ask(limit(270_000, { gpus: "0,1" }), zeusd.alice);
     zeusd.answer("gpu 1", "setPowerLimit", low);
-    expect(json(await atomic(250_000, alice))).toMatchObject({ undone: { 0: "undone" } });
+    expect(json(await atomic(250_000, zeusd.alice))).toMatchObject({ undone: { 0: "undone" } });
     expect(on(0)).toEqual(["270000@0", "250000@0", "270000@0"]);
     expect(json(await ask("GET /lease/list"))).toMatchObject({
       leases: [{ settings: { 0: { power_limit: { asked: { power_limit_mw: 270_000 }, wins: true } } } }],
     });
     zeusd.answer("gpu 1", "setPowerLimit", {});
-    await alice.die();
-    await clock.advance(0);
+    await zeusd.alice.die();
+    await zeusd.clock.advance(0);
     expect(on(0).at(-1)).toBe("300000@0");
     expect(on(1)).toEqual(["270000@1", "250000@1", "300000@1"]);
   });
 
   it("that fails as its first leaves nothing that the lease has changed", async () => {
     zeusd.answer("gpu 1", "setPowerLimit", low);
-    await atomic(250_000, alice);
+    await atomic(250_000, zeusd.alice);
     expect(on(0)).toEqual(["250000@0", "300000@0"]);
     expect(json(await ask("GET /lease/list"))).toMatchObject({ leases: [{ lease: 1, settings: {} }] });
-    await alice.die();
-    await clock.advance(0);
+    await zeusd.alice.die();
+    await zeusd.clock.advance(0);
     expect(on(0)).toHaveLength(2);
   });
 
   it("that ends before it fails is put back once", async () => {
     const done = zeusd.hold("gpu 1", "setPowerLimit");
-    const answer = atomic(250_000, alice);
-    await clock.advance(0);
-    await alice.die();
+    const answer = atomic(250_000, zeusd.alice);
+    await zeusd.clock.advance(0);
+    await zeusd.alice.die();
     expect(on(0)).toEqual(["250000@0", "300000@0"]);
     zeusd.answer("gpu 1", "setPowerLimit", {});
     done();
     expect((await answer).status).toBe(200);
-    await clock.advance(0);
+    await zeusd.clock.advance(0);
     expect(on(0)).toHaveLength(2);
     expect(on(1)).toEqual(["250000@1", "300000@1"]);
   });
@@ -310,7 +293,7 @@ describe("atomic", () => {
   });
 
   it("does not go past an exclusive lease", async () => {
-    await ask("POST /lease/acquire?gpu_ids=1&exclusive=true", alice);
+    await ask("POST /lease/acquire?gpu_ids=1&exclusive=true", zeusd.alice);
     expect((await atomic(250_000)).status).toBe(423);
     expect(zeusd.calls).toEqual([]);
   });

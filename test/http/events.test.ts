@@ -1,17 +1,13 @@
 // The stream of events: its bytes, its heartbeat, and that a client that reads slowly is told how much it has missed.
 import { once } from "node:events";
 import { connect } from "node:net";
-import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { systemClock } from "../../src/contract/clock.ts";
 import { Events, type DaemonEvent } from "../../src/contract/events.ts";
 import { eventsReply } from "../../src/http/events.ts";
 import type { Reply } from "../../src/http/message.ts";
-import { createRequestIds } from "../../src/http/request-id.ts";
-import { HttpServer } from "../../src/http/server.ts";
 import { createFakeClock, type FakeClock } from "../fake-clock.ts";
-import { createFolder } from "../folder.ts";
-import { createQuietLog } from "../quiet-log.ts";
+import { serve } from "./served.ts";
 
 const startMs = 1_795_500_000_000;
 
@@ -270,23 +266,11 @@ describe("many streams", () => {
 });
 
 it("over a socket, what a client did not read and what it is told to have lost are all there was", async () => {
-  const path = join(createFolder(), "s.sock");
   const events = new Events(() => systemClock.epochMs());
-  const http = new HttpServer({
-    handler: {
-      handle: async () => eventsReply({ events, clock: systemClock }, async () => {}),
-      refuse: () => ({ status: 500, headers: {}, body: "" }),
-    },
-    clock: systemClock,
-    log: createQuietLog(),
-    nextRequestId: createRequestIds(),
-    maxConnections: 10,
-    maxStreams: 10,
-    originGuard: () => undefined,
-    hostMatters: false,
+  const { path } = await serve({
+    handle: async () => eventsReply({ events, clock: systemClock }, async () => {}),
+    refuse: () => ({ status: 500, headers: {}, body: "" }),
   });
-  await new Promise<void>((resolve) => http.server.listen(path, resolve));
-  onTestFinished(() => http.cut());
   const socket = connect(path);
   onTestFinished(() => void socket.destroy());
   socket.write("GET /events HTTP/1.0\r\n\r\n");

@@ -2,46 +2,21 @@
 import { readFileSync } from "node:fs";
 import { beforeEach, describe, expect, it } from "vitest";
 import { ZeusdError } from "../../src/contract/errors.ts";
-import { createFakeClock, type FakeClock } from "../fake-clock.ts";
-import {
-  createHolder,
-  gistOf,
-  json,
-  leaseOf,
-  limit,
-  limits,
-  rememberSettings,
-  written,
-  type Holder,
-} from "./holder.ts";
-import { createFile, startSubject, type Answer, type Subject, type SubjectOptions } from "./subject.ts";
+import { createHolder, gistOf, json, leaseOf, limit, limits, written } from "./holder.ts";
+import { startLeaseSubject, type LeaseSubject } from "./lease-subject.ts";
+import { createFile, type Answer } from "./subject.ts";
 
 const startMs = 1_795_500_000_000;
 const uuids = ["GPU-00000000-0000-0000-0000-000000000000", "GPU-00000000-0000-0000-0000-000000000001"] as const;
 
-let clock: FakeClock;
-let zeusd: Subject;
-let alice: Holder;
-let bob: Holder;
+let zeusd: LeaseSubject;
 
-async function setUp(options: SubjectOptions = {}): Promise<void> {
-  clock = createFakeClock(startMs);
-  zeusd = await startSubject("in process", { clock, ...options });
-  rememberSettings(zeusd);
-  alice = createHolder(101);
-  bob = createHolder(102, { uid: 1001 });
-}
+beforeEach(async () => {
+  zeusd = await startLeaseSubject();
+});
 
-beforeEach(() => setUp());
-
-const ask = (line: string, { peer } = alice): Promise<Answer> => zeusd.ask(line, { peer });
-const acquire = (query = "", by = alice): Promise<Answer> => ask(`POST /lease/acquire?${query}`, by);
-const renew = (query: string, by = alice): Promise<Answer> => ask(`POST /lease/renew?${query}`, by);
-const list = async (by = alice): Promise<readonly Record<string, unknown>[]> => {
-  const answer = await ask("GET /lease/list", by);
-  expect(answer).toMatchObject({ status: 200, type: "application/json" });
-  return (json(answer) as { readonly leases: readonly Record<string, unknown>[] }).leases;
-};
+const acquire = (query = "", by = zeusd.alice): Promise<Answer> => zeusd.ask(`POST /lease/acquire?${query}`, by);
+const renew = (query: string, by = zeusd.alice): Promise<Answer> => zeusd.ask(`POST /lease/renew?${query}`, by);
 
 describe("a lease that is acquired", () => {
   it("covers all GPUs, is shared, has no reason, and lasts as long as its process, unless it says otherwise", async () => {
@@ -59,12 +34,12 @@ describe("a lease that is acquired", () => {
       holder: { uid: 1000, pid: 101, program: "program-101", sub: null },
     });
     expect(zeusd.calls).toEqual([]);
-    expect(alice.handles).toBe(1);
+    expect(zeusd.alice.handles).toBe(1);
   });
 
   it("is as it was asked for", async () => {
-    await clock.advance(1_234);
-    expect(leaseOf(await acquire("gpu_ids=1&exclusive=true&reason=night+run%21&ttl_s=60", bob))).toMatchObject({
+    await zeusd.clock.advance(1_234);
+    expect(leaseOf(await acquire("gpu_ids=1&exclusive=true&reason=night+run%21&ttl_s=60", zeusd.bob))).toMatchObject({
       lease: 1,
       gpu_ids: [1],
       exclusive: true,
@@ -90,9 +65,9 @@ describe("a lease that is acquired", () => {
 
   it("has a number that no other has, not even one that has ended, and an id that nobody could guess", async () => {
     const first = leaseOf(await acquire());
-    const second = leaseOf(await acquire("", bob));
-    await ask(`POST /lease/release?lease_id=${second.lease_id}`, bob);
-    const third = leaseOf(await acquire("", bob));
+    const second = leaseOf(await acquire("", zeusd.bob));
+    await zeusd.ask(`POST /lease/release?lease_id=${second.lease_id}`, zeusd.bob);
+    const third = leaseOf(await acquire("", zeusd.bob));
     expect([first, second, third].map(({ lease }) => lease)).toEqual([1, 2, 3]);
     expect(new Set([first, second, third].map(({ lease_id }) => lease_id)).size).toBe(3);
   });
@@ -111,15 +86,15 @@ describe("a lease that is acquired", () => {
   it("with a time to live ends with its process all the same, or when its time is up, whichever is first", async () => {
     await acquire("ttl_s=60");
     await acquire("ttl_s=10");
-    await clock.advance(9_999);
-    expect(await list()).toHaveLength(2);
-    await clock.advance(1);
-    expect((await list()).map(({ lease }) => lease)).toEqual([1]);
+    await zeusd.clock.advance(9_999);
+    expect(await zeusd.list()).toHaveLength(2);
+    await zeusd.clock.advance(1);
+    expect((await zeusd.list()).map(({ lease }) => lease)).toEqual([1]);
     expect(zeusd.logged).toContain("debug Lease 2 of uid 1000 (program-101, pid 101) has ended: expired");
-    await alice.die();
-    expect(await list()).toEqual([]);
+    await zeusd.alice.die();
+    expect(await zeusd.list()).toEqual([]);
     expect(zeusd.logged).toContain("debug Lease 1 of uid 1000 (program-101, pid 101) has ended: holder ended");
-    expect(alice.handles).toBe(0);
+    expect(zeusd.alice.handles).toBe(0);
   });
 
   it("on a process that cannot be watched needs a time to live, and ends then", async () => {
@@ -129,17 +104,17 @@ describe("a lease that is acquired", () => {
     expect(error).toMatch(/^ttl_s is required, since the end of your process cannot be noticed .* 1 to 86400 s/);
     const lease = leaseOf(await acquire("ttl_s=5", hidden));
     expect(lease.holder).toEqual({ uid: 1000, pid: null, program: null, sub: null });
-    await clock.advance(5_000);
-    expect(await list()).toEqual([]);
+    await zeusd.clock.advance(5_000);
+    expect(await zeusd.list()).toEqual([]);
   });
 
   it("may be one of 64 of a user, whoever of that user's processes has them; other users have their own", async () => {
     const sibling = createHolder(104);
-    for (let count = 0; count < 64; count += 1) leaseOf(await acquire("", count % 2 === 0 ? alice : sibling));
+    for (let count = 0; count < 64; count += 1) leaseOf(await acquire("", count % 2 === 0 ? zeusd.alice : sibling));
     const answer = await acquire();
     expect(gistOf(answer)).toEqual([429, "too_many_leases", "uid 1000 has 64 leases already; release some"]);
     expect(answer.headers["retry-after"]).toBe("5");
-    leaseOf(await acquire("", bob));
+    leaseOf(await acquire("", zeusd.bob));
     await sibling.die();
     expect(leaseOf(await acquire()).lease).toBe(66);
   });
@@ -192,8 +167,8 @@ describe("refused, with JSON and nothing done, is to acquire a lease", () => {
       "bad_request",
       typeof error === "string" ? error : expect.stringMatching(error),
     ]);
-    expect(await list()).toEqual([]);
-    expect(alice.handles).toBe(0);
+    expect(await zeusd.list()).toEqual([]);
+    expect(zeusd.alice.handles).toBe(0);
   });
 
   it.each(["7", "0,7", "GPU-00000000-0000-0000-0000-000000000009", "0000:99:00.0"])(
@@ -202,58 +177,58 @@ describe("refused, with JSON and nothing done, is to acquire a lease", () => {
       const answer = await acquire(`gpu_ids=${encodeURIComponent(gpus)}`);
       expect(answer.status).toBe(400);
       expect(json(answer)).toMatchObject({ code: "unknown_device", available: [0, 1] });
-      expect(await list()).toEqual([]);
+      expect(await zeusd.list()).toEqual([]);
     },
   );
 
   it("on a machine without GPUs", async () => {
-    await setUp({ gpus: 0 });
+    zeusd = await startLeaseSubject({ gpus: 0 });
     expect(gistOf(await acquire())).toEqual([400, "bad_request", "There are no GPUs to lease"]);
   });
 
   it("on a GPU that was never there, since nobody could say which one it is; all that are there go without it", async () => {
-    await setUp({ away: [{ id: 1, away: new ZeusdError("driver_error", "NVML error: sick") }] });
+    zeusd = await startLeaseSubject({ away: [{ id: 1, away: new ZeusdError("driver_error", "NVML error: sick") }] });
     const answer = await acquire("gpu_ids=0,1");
     expect(gistOf(answer).slice(0, 2)).toEqual([503, "gpu_away"]);
     expect(answer.headers["retry-after"]).toBe("5");
-    expect(await list()).toEqual([]);
+    expect(await zeusd.list()).toEqual([]);
     expect(leaseOf(await acquire()).gpu_ids).toEqual([0]);
   });
 
   it("by another method than POST, with a 404 like any path that is not there", async () => {
     for (const line of ["GET /lease/acquire", "GET /lease/renew", "GET /lease/release", "POST /lease/list"])
-      expect(await ask(line)).toMatchObject({ status: 404, body: "" });
-    expect(await list()).toEqual([]);
+      expect(await zeusd.ask(line)).toMatchObject({ status: 404, body: "" });
+    expect(await zeusd.list()).toEqual([]);
   });
 });
 
 describe("to renew a lease", () => {
   it("lets it live for as long as before from now on, or for longer, or for less", async () => {
     const { lease_id } = leaseOf(await acquire("ttl_s=60"));
-    await clock.advance(50_000);
+    await zeusd.clock.advance(50_000);
     const renewed = leaseOf(await renew(`lease_id=${lease_id}`));
     expect(renewed).toMatchObject({ lease_id, lease: 1, since_ms: startMs, expires_ms: startMs + 110_000 });
-    await clock.advance(59_999);
-    expect(await list()).toMatchObject([{ lease: 1, expires_ms: startMs + 110_000 }]);
+    await zeusd.clock.advance(59_999);
+    expect(await zeusd.list()).toMatchObject([{ lease: 1, expires_ms: startMs + 110_000 }]);
     leaseOf(await renew(`lease_id=${lease_id}&ttl_s=5`));
-    await clock.advance(4_000);
+    await zeusd.clock.advance(4_000);
     // What was asked for last is what counts.
-    expect(leaseOf(await renew(`lease_id=${lease_id}`)).expires_ms).toBe(clock.epochMs() + 5_000);
-    await clock.advance(5_000);
-    expect(await list()).toEqual([]);
+    expect(leaseOf(await renew(`lease_id=${lease_id}`)).expires_ms).toBe(zeusd.clock.epochMs() + 5_000);
+    await zeusd.clock.advance(5_000);
+    expect(await zeusd.list()).toEqual([]);
   });
 
   it("is everybody's who has its id, which changes nothing of whose it is", async () => {
     const { lease_id, holder } = leaseOf(await acquire("ttl_s=60&exclusive=true"));
-    expect(leaseOf(await renew(`lease_id=${lease_id}&ttl_s=70`, bob)).holder).toEqual(holder);
-    expect((await ask(limit(200_000), bob)).status).toBe(423);
+    expect(leaseOf(await renew(`lease_id=${lease_id}&ttl_s=70`, zeusd.bob)).holder).toEqual(holder);
+    expect((await zeusd.ask(limit(200_000), zeusd.bob)).status).toBe(423);
   });
 
   it("gives one that ends with its process a time to live", async () => {
     const { lease_id } = leaseOf(await acquire());
     expect(leaseOf(await renew(`lease_id=${lease_id}&ttl_s=10`)).expires_ms).toBe(startMs + 10_000);
-    await clock.advance(10_000);
-    expect(await list()).toEqual([]);
+    await zeusd.clock.advance(10_000);
+    expect(await zeusd.list()).toEqual([]);
   });
 
   it("is refused where it has no time to live and none is given", async () => {
@@ -279,23 +254,23 @@ describe("to renew a lease", () => {
     const refusal = [409, "no_such_lease", "lease_id is that of no lease, or of one that has ended"];
     for (const id of ["0".repeat(32), "", "1", lease_id.toUpperCase().replace(/\d/g, "A")])
       expect(gistOf(await renew(`lease_id=${id}`))).toEqual(refusal);
-    await clock.advance(1_000);
+    await zeusd.clock.advance(1_000);
     expect(gistOf(await renew(`lease_id=${lease_id}`))).toEqual(refusal);
   });
 });
 
 describe("the list of leases", () => {
   it("says who has which, since when and why, what each has changed, and what that covers up", async () => {
-    await ask(limit(280_000), bob);
+    await zeusd.ask(limit(280_000), zeusd.bob);
     const first = leaseOf(await acquire("gpu_ids=0&reason=first"));
-    await ask(limit(250_000, { more: `&lease_id=${first.lease_id}` }));
-    await ask("POST /gpu/set_gpu_locked_clocks?gpu_ids=0&min_clock_mhz=100&max_clock_mhz=900&block=true");
-    await clock.advance(10);
-    const second = leaseOf(await acquire("ttl_s=60", bob));
-    await ask(limit(200_000, { gpus: "0,1" }), bob);
+    await zeusd.ask(limit(250_000, { more: `&lease_id=${first.lease_id}` }));
+    await zeusd.ask("POST /gpu/set_gpu_locked_clocks?gpu_ids=0&min_clock_mhz=100&max_clock_mhz=900&block=true");
+    await zeusd.clock.advance(10);
+    const second = leaseOf(await acquire("ttl_s=60", zeusd.bob));
+    await zeusd.ask(limit(200_000, { gpus: "0,1" }), zeusd.bob);
     const { lease_id: _, ...firstFacts } = first;
     const { lease_id: __, ...secondFacts } = second;
-    expect(await list(createHolder(105, { uid: 1002 }))).toEqual([
+    expect(await zeusd.list(createHolder(105, { uid: 1002 }))).toEqual([
       {
         ...firstFacts,
         settings: {
@@ -316,8 +291,8 @@ describe("the list of leases", () => {
   });
 
   it("is empty where there are none, and knows no parameters", async () => {
-    expect(await list()).toEqual([]);
-    expect(gistOf(await ask("GET /lease/list?all=true"))).toEqual([
+    expect(await zeusd.list()).toEqual([]);
+    expect(gistOf(await zeusd.ask("GET /lease/list?all=true"))).toEqual([
       400,
       "bad_request",
       'unknown parameter "all"; this takes none',
@@ -327,27 +302,27 @@ describe("the list of leases", () => {
 
 it("an id is shown to whoever acquired or renewed the lease alone: not in lists, states, refusals, the log and the audit", async () => {
   const auditLog = createFile("audit.jsonl", "");
-  await setUp({ config: { auditLog } });
-  const stream = zeusd.follow("GET /events", (text) => text.includes("lease_ended"), bob);
-  await clock.advance(0);
+  zeusd = await startLeaseSubject({ config: { auditLog } });
+  const stream = zeusd.follow("GET /events", (text) => text.includes("lease_ended"), zeusd.bob);
+  await zeusd.clock.advance(0);
   const { lease_id } = leaseOf(await acquire("exclusive=true&ttl_s=60"));
   leaseOf(await renew(`lease_id=${lease_id}`));
-  await ask(limit(250_000, { more: `&lease_id=${lease_id}` }));
+  await zeusd.ask(limit(250_000, { more: `&lease_id=${lease_id}` }));
   const told = [
-    await ask("GET /lease/list", bob),
-    await ask("GET /gpu/get_state", bob),
-    await ask(limit(1), bob),
-    await acquire("", bob),
-    await ask("POST /lease/release?lease=1", bob),
-    await ask(limit(1, { more: `&lease_id=${lease_id}&dry_run=true` })),
-    await ask(limit(1, { gpus: "9", more: `&lease_id=${lease_id}` })),
-    await ask(`POST /lease/release?lease_id=${lease_id}&force=maybe`),
-    await ask(`POST /lease/release?lease_id=${lease_id}`),
-    await ask(limit(1, { more: `&lease_id=${lease_id}` })),
+    await zeusd.ask("GET /lease/list", zeusd.bob),
+    await zeusd.ask("GET /gpu/get_state", zeusd.bob),
+    await zeusd.ask(limit(1), zeusd.bob),
+    await acquire("", zeusd.bob),
+    await zeusd.ask("POST /lease/release?lease=1", zeusd.bob),
+    await zeusd.ask(limit(1, { more: `&lease_id=${lease_id}&dry_run=true` })),
+    await zeusd.ask(limit(1, { gpus: "9", more: `&lease_id=${lease_id}` })),
+    await zeusd.ask(`POST /lease/release?lease_id=${lease_id}&force=maybe`),
+    await zeusd.ask(`POST /lease/release?lease_id=${lease_id}`),
+    await zeusd.ask(limit(1, { more: `&lease_id=${lease_id}` })),
   ];
   expect(told.map(({ status }) => status)).toEqual([200, 200, 423, 423, 403, 200, 400, 400, 200, 409]);
   const { body: events } = await stream;
-  await clock.advance(1_000);
+  await zeusd.clock.advance(1_000);
   const audit = readFileSync(auditLog, "utf8");
   expect(audit).toContain('"lease":1');
   expect(written(zeusd)).not.toEqual([]);
@@ -357,9 +332,9 @@ it("an id is shown to whoever acquired or renewed the lease alone: not in lists,
 });
 
 it("without leases a write is what it was: nobody is asked for anything, and nothing is put back", async () => {
-  expect(await ask(limit(250_000))).toMatchObject({ status: 200, body: "" });
-  await alice.die();
-  await clock.advance(60_000);
+  expect(await zeusd.ask(limit(250_000))).toMatchObject({ status: 200, body: "" });
+  await zeusd.alice.die();
+  await zeusd.clock.advance(60_000);
   expect(zeusd.calls).toEqual(['gpu 0 setPowerLimit {"power_limit_mw":250000}']);
   expect(limits(zeusd)).toEqual(["250000@0"]);
 });

@@ -1,39 +1,20 @@
 // What streams of events tell of leases, settings, lanes and GPUs.
 import { beforeEach, describe, expect, it } from "vitest";
 import { ZeusdError } from "../../src/contract/errors.ts";
-import { createFakeClock, type FakeClock } from "../fake-clock.ts";
-import { createHolder, gistOf, leaseOf, limit, rememberSettings, type Holder } from "./holder.ts";
-import { startSubject, type Answer, type Subject, type SubjectOptions } from "./subject.ts";
+import { gistOf, leaseOf, limit } from "./holder.ts";
+import { followEvents, startLeaseSubject, type LeaseSubject, type Told } from "./lease-subject.ts";
+import type { SubjectOptions } from "./subject.ts";
 
-let clock: FakeClock;
-let zeusd: Subject;
-let alice: Holder;
-let heard: string;
+let zeusd: LeaseSubject;
+let told: () => readonly Told[];
 
 async function setUp(options: SubjectOptions = {}): Promise<void> {
-  clock = createFakeClock();
-  zeusd = await startSubject("in process", { clock, ...options });
-  rememberSettings(zeusd);
-  alice = createHolder(101);
-  heard = "";
-  void zeusd.follow("GET /events", (text) => {
-    heard = text;
-    return false;
-  });
-  await clock.advance(0);
+  zeusd = await startLeaseSubject(options);
+  told = await followEvents(zeusd);
 }
 
 beforeEach(() => setUp());
 
-const ask = (line: string, { peer } = alice): Promise<Answer> => zeusd.ask(line, { peer });
-const told = (): readonly Readonly<Record<string, unknown>>[] =>
-  heard
-    .split("\n\n")
-    .filter((text) => text.startsWith("event:"))
-    .map((text) => {
-      const [, event, data = ""] = /^event: (\w+)\ndata: (.*)$/.exec(text) ?? [];
-      return { event, ...(JSON.parse(data) as Record<string, unknown>) };
-    });
 const value = (power_limit_mw: number): object => ({ gpu: 0, setting: "power_limit", value: { power_limit_mw } });
 const busy = new ZeusdError("driver_error", "NVML error: busy");
 
@@ -41,18 +22,18 @@ describe("GET /events", () => {
   it("is a stream that begins with a comment, and knows no parameters", async () => {
     const { status, type, body } = await zeusd.follow("GET /events", () => true);
     expect([status, type, body]).toEqual([200, "text/event-stream", ":\n\n"]);
-    expect(gistOf(await ask("GET /events?gpu_ids=0"))[0]).toBe(400);
+    expect(gistOf(await zeusd.ask("GET /events?gpu_ids=0"))[0]).toBe(400);
   });
 
   it("tells what happens from then on, and nothing of what was before", async () => {
-    leaseOf(await ask("POST /lease/acquire"));
+    leaseOf(await zeusd.ask("POST /lease/acquire"));
     let later = "";
     void zeusd.follow("GET /events", (text) => {
       later = text;
       return false;
     });
-    await clock.advance(0);
-    await alice.die();
+    await zeusd.clock.advance(0);
+    await zeusd.alice.die();
     expect(told().map(({ event }) => event)).toEqual(["lease_acquired", "lease_ended"]);
     expect(later.match(/event: \w+/g)).toEqual(["event: lease_ended"]);
   });
@@ -60,11 +41,11 @@ describe("GET /events", () => {
 
 describe("an event tells", () => {
   it("that a lease is acquired, is renewed, and has ended and why", async () => {
-    const { lease_id, ...facts } = leaseOf(await ask("POST /lease/acquire?gpu_ids=1&ttl_s=60&reason=night+run"));
-    const acquiredMs = clock.epochMs();
-    await clock.advance(1_000);
-    const { lease_id: _, ...renewed } = leaseOf(await ask(`POST /lease/renew?lease_id=${lease_id}`));
-    await clock.advance(60_000);
+    const { lease_id, ...facts } = leaseOf(await zeusd.ask("POST /lease/acquire?gpu_ids=1&ttl_s=60&reason=night+run"));
+    const acquiredMs = zeusd.clock.epochMs();
+    await zeusd.clock.advance(1_000);
+    const { lease_id: _, ...renewed } = leaseOf(await zeusd.ask(`POST /lease/renew?lease_id=${lease_id}`));
+    await zeusd.clock.advance(60_000);
     expect(told()).toEqual([
       { event: "lease_acquired", timestamp_ms: acquiredMs, ...facts },
       { event: "lease_renewed", timestamp_ms: acquiredMs + 1_000, ...renewed },
@@ -75,11 +56,11 @@ describe("an event tells", () => {
 
   it("that an implicit lease begins with its first write, and has ended, and on which GPUs", async () => {
     await setUp({ config: { restoreOnExit: true } });
-    expect((await ask(limit(250_000, { more: "&dry_run=true" }))).status).toBe(200);
+    expect((await zeusd.ask(limit(250_000, { more: "&dry_run=true" }))).status).toBe(200);
     expect(told()).toEqual([]);
-    await ask(limit(250_000));
-    await ask(limit(250_000, { gpus: "1" }));
-    await alice.die();
+    await zeusd.ask(limit(250_000));
+    await zeusd.ask(limit(250_000, { gpus: "1" }));
+    await zeusd.alice.die();
     const about = { lease: 1, implicit: true, holder: { uid: 1000, pid: 101, program: "program-101", sub: null } };
     expect(told().slice(0, 2)).toMatchObject([
       { event: "lease_acquired", ...about, gpu_ids: [0] },
@@ -93,13 +74,13 @@ describe("an event tells", () => {
   });
 
   it("of each way in which a lease can end", async () => {
-    const root = createHolder(103, { uid: 0 });
     const ids = [];
-    for (const query of ["", "", "", "ttl_s=5"]) ids.push(leaseOf(await ask(`POST /lease/acquire?${query}`)).lease_id);
-    await ask(`POST /lease/release?lease_id=${ids[0]}`);
-    await ask("POST /lease/release?lease=2&force=true", root);
-    await clock.advance(5_000);
-    await alice.die();
+    for (const query of ["", "", "", "ttl_s=5"])
+      ids.push(leaseOf(await zeusd.ask(`POST /lease/acquire?${query}`)).lease_id);
+    await zeusd.ask(`POST /lease/release?lease_id=${ids[0]}`);
+    await zeusd.ask("POST /lease/release?lease=2&force=true", zeusd.root);
+    await zeusd.clock.advance(5_000);
+    await zeusd.alice.die();
     const ends = told().filter(({ event }) => event === "lease_ended");
     expect(ends.map(({ lease, ended }) => [lease, ended])).toEqual([
       [1, "released"],
@@ -110,25 +91,25 @@ describe("an event tells", () => {
   });
 
   it("that a setting is back, after its lease has ended", async () => {
-    await ask("POST /lease/acquire?gpu_ids=0");
-    await ask(limit(250_000));
-    await ask("POST /gpu/set_mem_locked_clocks?gpu_ids=0&min_clock_mhz=1&max_clock_mhz=2&block=true");
-    await alice.die();
+    await zeusd.ask("POST /lease/acquire?gpu_ids=0");
+    await zeusd.ask(limit(250_000));
+    await zeusd.ask("POST /gpu/set_mem_locked_clocks?gpu_ids=0&min_clock_mhz=1&max_clock_mhz=2&block=true");
+    await zeusd.alice.die();
     expect(told().slice(1)).toMatchObject([
       { event: "lease_ended", lease: 1 },
-      { event: "restored", ...value(300_000), timestamp_ms: clock.epochMs() },
+      { event: "restored", ...value(300_000), timestamp_ms: zeusd.clock.epochMs() },
       { event: "restored", gpu: 0, setting: "memory_clocks", value: {} },
     ]);
   });
 
   it("that one could not be put back, each time, and that it is at last", async () => {
-    await ask("POST /lease/acquire?gpu_ids=0");
-    await ask(limit(250_000));
+    await zeusd.ask("POST /lease/acquire?gpu_ids=0");
+    await zeusd.ask(limit(250_000));
     zeusd.answer("gpu 0", "setPowerLimit", busy);
-    await alice.die();
-    await clock.advance(1_000);
+    await zeusd.alice.die();
+    await zeusd.clock.advance(1_000);
     zeusd.answer("gpu 0", "setPowerLimit", {});
-    await clock.advance(2_000);
+    await zeusd.clock.advance(2_000);
     expect(told().slice(2)).toMatchObject([
       { event: "restore_failed", ...value(300_000), error: "NVML error: busy" },
       { event: "restore_failed", ...value(300_000), error: "NVML error: busy" },
@@ -137,38 +118,38 @@ describe("an event tells", () => {
   });
 
   it("nothing of what ends without having changed anything but that it has ended", async () => {
-    await ask("POST /lease/acquire");
-    await alice.die();
+    await zeusd.ask("POST /lease/acquire");
+    await zeusd.alice.die();
     expect(told().map(({ event }) => event)).toEqual(["lease_acquired", "lease_ended"]);
   });
 
   it("that a lane is stuck and that it is back, with the operation that it is about", async () => {
     const done = zeusd.hold("gpu 1", "setPowerLimit");
-    void ask(limit(250_000, { gpus: "1" }));
-    await clock.advance(3_999);
+    void zeusd.ask(limit(250_000, { gpus: "1" }));
+    await zeusd.clock.advance(3_999);
     expect(told()).toEqual([]);
-    await clock.advance(1);
+    await zeusd.clock.advance(1);
     const about = { device: "gpu", id: 1, operation: "set_power_limit" };
-    expect(told()).toEqual([{ event: "lane_stuck", timestamp_ms: clock.epochMs(), ...about }]);
-    await clock.advance(10_000);
+    expect(told()).toEqual([{ event: "lane_stuck", timestamp_ms: zeusd.clock.epochMs(), ...about }]);
+    await zeusd.clock.advance(10_000);
     done();
-    await clock.advance(0);
-    expect(told().slice(1)).toEqual([{ event: "lane_back", timestamp_ms: clock.epochMs(), ...about }]);
+    await zeusd.clock.advance(0);
+    expect(told().slice(1)).toEqual([{ event: "lane_back", timestamp_ms: zeusd.clock.epochMs(), ...about }]);
   });
 
   it("of a CPU's lane as well", async () => {
     zeusd.hold("cpu 1", "getCumulativeEnergy", { cpu_energy_uj: 1, dram_energy_uj: null });
-    void ask("GET /cpu/get_cumulative_energy?cpu_ids=1&cpu=true&dram=false");
-    await clock.advance(4_000);
+    void zeusd.ask("GET /cpu/get_cumulative_energy?cpu_ids=1&cpu=true&dram=false");
+    await zeusd.clock.advance(4_000);
     expect(told()).toMatchObject([{ event: "lane_stuck", device: "cpu", id: 1, operation: "get_cumulative_energy" }]);
   });
 
   it("that a GPU is lost, and that it is back, on which what a lease wants is set anew", async () => {
-    await ask("POST /lease/acquire?gpu_ids=0");
-    await ask(limit(250_000));
+    await zeusd.ask("POST /lease/acquire?gpu_ids=0");
+    await zeusd.ask(limit(250_000));
     zeusd.answer("gpu 0", "getPower", new ZeusdError("gpu_lost", "NVML error: GPU is lost"));
-    await ask("GET /gpu/get_power?gpu_ids=0");
-    await clock.advance(1_000);
+    await zeusd.ask("GET /gpu/get_power?gpu_ids=0");
+    await zeusd.clock.advance(1_000);
     expect(told().slice(1)).toMatchObject([
       { event: "gpu_lost", device: "gpu", id: 0, reason: "NVML error: GPU is lost" },
       { event: "gpu_back", device: "gpu", id: 0 },

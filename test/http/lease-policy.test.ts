@@ -1,48 +1,32 @@
 // Who may have leases, by API groups, tokens and the policy, and whose writes are put back.
 import { beforeEach, describe, expect, it } from "vitest";
 import { ZeusdError } from "../../src/contract/errors.ts";
-import { createFakeClock, type FakeClock } from "../fake-clock.ts";
-import { createHolder, gistOf, json, leaseOf, limit, limits, rememberSettings, type Holder } from "./holder.ts";
-import { bearer, keyFile, startSubject, type Answer, type Subject, type SubjectOptions } from "./subject.ts";
+import { createHolder, gistOf, json, leaseOf, limit, limits, type Holder } from "./holder.ts";
+import { startLeaseSubject, type LeaseSubject } from "./lease-subject.ts";
+import { bearer, keyFile, type Answer } from "./subject.ts";
 
-let clock: FakeClock;
-let zeusd: Subject;
-let alice: Holder;
-let bob: Holder;
+let zeusd: LeaseSubject;
 
-async function setUp(options: SubjectOptions = {}): Promise<void> {
-  clock = createFakeClock();
-  zeusd = await startSubject("in process", { clock, ...options });
-  rememberSettings(zeusd);
-  alice = createHolder(101);
-  bob = createHolder(102, { uid: 1001 });
-}
-
-const ask = (line: string, { peer } = alice): Promise<Answer> => zeusd.ask(line, { peer });
 const rule = (name: string, who: string, allow: readonly string[], more = ""): string =>
   `[[rule]]\nname = "${name}"\n${who}\nallow = ${JSON.stringify(allow)}\n${more}\n`;
-const leasesOf = async (by = alice): Promise<readonly number[]> =>
-  (json(await ask("GET /lease/list", by)) as { readonly leases: readonly { readonly lease: number }[] }).leases.map(
-    ({ lease }) => lease,
-  );
 
 const changes = ["POST /lease/acquire", "POST /lease/renew?lease_id=x", "POST /lease/release?lease=1"];
 const looks = ["GET /lease/list", "GET /gpu/get_state", "GET /events"];
 const statusOf = async (line: string, headers: Readonly<Record<string, string>> = {}): Promise<number> =>
-  (await zeusd.follow(line, () => true, { headers, peer: alice.peer })).status;
+  (await zeusd.follow(line, () => true, { headers, peer: zeusd.alice.peer })).status;
 
 describe("API groups", () => {
   it("gpu-control is what it takes to have leases, and gpu-read to see them", async () => {
-    await setUp({ config: { enabledGroups: ["gpu-read", "cpu-read"] } });
+    zeusd = await startLeaseSubject({ config: { enabledGroups: ["gpu-read", "cpu-read"] } });
     for (const line of changes) {
-      const answer = await ask(line);
+      const answer = await zeusd.ask(line);
       expect(gistOf(answer)).toEqual([404, "group_disabled", "API group 'gpu-control' is not enabled on this server."]);
     }
     for (const line of looks) expect(await statusOf(line)).toBe(200);
-    await setUp({ config: { enabledGroups: ["gpu-control"] } });
+    zeusd = await startLeaseSubject({ config: { enabledGroups: ["gpu-control"] } });
     for (const line of changes) expect(await statusOf(line)).not.toBe(404);
     for (const line of looks) {
-      expect(gistOf(await ask(line))).toEqual([
+      expect(gistOf(await zeusd.ask(line))).toEqual([
         404,
         "group_disabled",
         "API group 'gpu-read' is not enabled on this server.",
@@ -51,9 +35,9 @@ describe("API groups", () => {
   });
 
   it("an implicit lease needs no group of its own: it comes with a write", async () => {
-    await setUp({ config: { enabledGroups: ["gpu-control"], restoreOnExit: true } });
-    await ask(limit(250_000));
-    await alice.die();
+    zeusd = await startLeaseSubject({ config: { enabledGroups: ["gpu-control"], restoreOnExit: true } });
+    await zeusd.ask(limit(250_000));
+    await zeusd.alice.die();
     expect(limits(zeusd)).toEqual(["250000@0", "300000@0"]);
   });
 });
@@ -61,13 +45,15 @@ describe("API groups", () => {
 describe("where tokens are needed", () => {
   const holding = (...scopes: readonly string[]): Readonly<Record<string, string>> => bearer({ sub: "ci", scopes });
 
-  beforeEach(() => setUp({ config: keyFile() }));
+  beforeEach(async () => {
+    zeusd = await startLeaseSubject({ config: keyFile() });
+  });
 
   it.each([...changes, ...looks])("%s takes one, with the scope of its group", async (line) => {
     const group = line.startsWith("POST") ? "gpu-control" : "gpu-read";
     const other = group === "gpu-read" ? "gpu-control" : "gpu-read";
-    expect(gistOf(await ask(line)).slice(0, 2)).toEqual([401, "unauthenticated"]);
-    const answer = await zeusd.ask(line, { headers: holding(other, "cpu-read"), peer: alice.peer });
+    expect(gistOf(await zeusd.ask(line)).slice(0, 2)).toEqual([401, "unauthenticated"]);
+    const answer = await zeusd.ask(line, { headers: holding(other, "cpu-read"), peer: zeusd.alice.peer });
     expect(gistOf(answer)).toEqual([403, "scope_missing", expect.stringContaining(`lacks required scope '${group}'`)]);
     expect([401, 403]).not.toContain(await statusOf(line, holding(group)));
   });
@@ -97,9 +83,9 @@ describe("where tokens are needed", () => {
   it("over the Unix socket it is the user who counts, whatever the subject", async () => {
     const headers = holding("gpu-control");
     const from = (line: string, { peer }: Holder): Promise<Answer> => zeusd.ask(line, { headers, peer });
-    expect(leaseOf(await from("POST /lease/acquire", alice)).holder).toMatchObject({ uid: 1000, sub: "ci" });
-    expect((await from("POST /lease/release?lease=1", bob)).status).toBe(403);
-    expect((await from("POST /lease/release?lease=1", alice)).status).toBe(200);
+    expect(leaseOf(await from("POST /lease/acquire", zeusd.alice)).holder).toMatchObject({ uid: 1000, sub: "ci" });
+    expect((await from("POST /lease/release?lease=1", zeusd.bob)).status).toBe(403);
+    expect((await from("POST /lease/release?lease=1", zeusd.alice)).status).toBe(200);
   });
 
   it("64 leases are one subject's", async () => {
@@ -115,86 +101,88 @@ describe("a lease is acquired", () => {
   const control = ["set_power_limit"];
 
   it("by whom a rule lets write to all of its GPUs", async () => {
-    await setUp({ policy: rule("of GPU 0", "uids = [1000]", control, "gpus = [0]") });
-    leaseOf(await ask("POST /lease/acquire?gpu_ids=0"));
+    zeusd = await startLeaseSubject({ policy: rule("of GPU 0", "uids = [1000]", control, "gpus = [0]") });
+    leaseOf(await zeusd.ask("POST /lease/acquire?gpu_ids=0"));
     for (const query of ["gpu_ids=0,1", "gpu_ids=1", ""]) {
-      expect(gistOf(await ask(`POST /lease/acquire?${query}`))).toEqual([
+      expect(gistOf(await zeusd.ask(`POST /lease/acquire?${query}`))).toEqual([
         403,
         "forbidden",
         "no rule of the policy allows uid 1000 to change GPU 1, so there is nothing to lease",
       ]);
     }
-    expect(gistOf(await ask("POST /lease/acquire?gpu_ids=0", bob))).toEqual([
+    expect(gistOf(await zeusd.ask("POST /lease/acquire?gpu_ids=0", zeusd.bob))).toEqual([
       403,
       "forbidden",
       "no rule of the policy allows uid 1001 to change GPU 0, so there is nothing to lease",
     ]);
-    expect(bob.handles).toBe(0);
+    expect(zeusd.bob.handles).toBe(0);
   });
 
   it("not by whom a rule lets only read", async () => {
-    await setUp({ policy: rule("readers", "uids = [1000]", ["gpu-read", "cpu-read"]) });
-    expect((await ask("POST /lease/acquire")).status).toBe(403);
+    zeusd = await startLeaseSubject({ policy: rule("readers", "uids = [1000]", ["gpu-read", "cpu-read"]) });
+    expect((await zeusd.ask("POST /lease/acquire")).status).toBe(403);
   });
 
   it("not where the rule forbids leases, nor an exclusive one where it forbids those", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       policy:
         rule("no leases", "uids = [1000]", control, 'lease = "forbidden"') +
         rule("shared", "uids = [1001]", control, "exclusive = false"),
     });
-    expect(gistOf(await ask("POST /lease/acquire?gpu_ids=0"))[2]).toBe('rule "no leases" allows no leases on GPU 0');
-    expect(gistOf(await ask("POST /lease/acquire?exclusive=true", bob))).toEqual([
+    expect(gistOf(await zeusd.ask("POST /lease/acquire?gpu_ids=0"))[2]).toBe(
+      'rule "no leases" allows no leases on GPU 0',
+    );
+    expect(gistOf(await zeusd.ask("POST /lease/acquire?exclusive=true", zeusd.bob))).toEqual([
       403,
       "forbidden",
       'rule "shared" allows no exclusive lease on GPU 0',
     ]);
-    leaseOf(await ask("POST /lease/acquire", bob));
+    leaseOf(await zeusd.ask("POST /lease/acquire", zeusd.bob));
   });
 
   it("the policy's no comes before that of other leases", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       policy: rule("shared", "uids = [1001]", control, "exclusive = false") + rule("all", "uids = [1000]", control),
     });
-    await ask("POST /lease/acquire?exclusive=true");
-    expect((await ask("POST /lease/acquire?exclusive=true", bob)).status).toBe(403);
-    expect((await ask("POST /lease/acquire", bob)).status).toBe(423);
+    await zeusd.ask("POST /lease/acquire?exclusive=true");
+    expect((await zeusd.ask("POST /lease/acquire?exclusive=true", zeusd.bob)).status).toBe(403);
+    expect((await zeusd.ask("POST /lease/acquire", zeusd.bob)).status).toBe(423);
   });
 
   it("not on a GPU that was never there, though the policy would allow it", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       policy: rule("all", "uids = [1000]", control),
       away: [{ id: 1, away: new ZeusdError("driver_error", "NVML error: sick") }],
     });
-    expect((await ask("POST /lease/acquire?gpu_ids=1")).status).toBe(503);
+    expect((await zeusd.ask("POST /lease/acquire?gpu_ids=1")).status).toBe(503);
   });
 
   it("and is renewed and released by whom a rule lets change anything", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       policy: rule("all", "uids = [1000]", [...control, "gpu-read"]) + rule("readers", "uids = [1001]", ["gpu-read"]),
     });
-    const { lease_id } = leaseOf(await ask("POST /lease/acquire?ttl_s=60"));
+    const { lease_id } = leaseOf(await zeusd.ask("POST /lease/acquire?ttl_s=60"));
     for (const what of ["renew", "release"]) {
-      expect(gistOf(await ask(`POST /lease/${what}?lease_id=${lease_id}`, bob))).toEqual([
+      expect(gistOf(await zeusd.ask(`POST /lease/${what}?lease_id=${lease_id}`, zeusd.bob))).toEqual([
         403,
         "forbidden",
         "no rule of the policy allows anything of gpu-control to uid 1001",
       ]);
     }
-    expect(await leasesOf(bob)).toEqual([1]);
-    expect((await ask(`POST /lease/renew?lease_id=${lease_id}`)).status).toBe(200);
-    expect((await ask(`POST /lease/release?lease_id=${lease_id}`)).status).toBe(200);
+    expect(await zeusd.living(zeusd.bob)).toEqual([1]);
+    expect((await zeusd.ask(`POST /lease/renew?lease_id=${lease_id}`)).status).toBe(200);
+    expect((await zeusd.ask(`POST /lease/release?lease_id=${lease_id}`)).status).toBe(200);
   });
 
   it("and what is written within it is judged as any other write", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       policy: rule("low", "uids = [1000]", control, "bounds = [{ power_limit_mw = { max = 300000 } }]"),
     });
-    const { lease_id } = leaseOf(await ask("POST /lease/acquire"));
-    expect((await ask(limit(300_001))).status).toBe(403);
-    expect((await ask(limit(250_000))).status).toBe(200);
+    const { lease_id } = leaseOf(await zeusd.ask("POST /lease/acquire"));
+    expect((await zeusd.ask(limit(300_001))).status).toBe(403);
+    expect((await zeusd.ask(limit(250_000))).status).toBe(200);
     // The id is no right: it says only where a write belongs.
-    expect((await ask(limit(250_000, { more: `&lease_id=${lease_id}` }), bob)).status).toBe(403);
+    expect((await zeusd.ask(limit(250_000, { more: `&lease_id=${lease_id}` }), zeusd.bob)).status).toBe(403);
     expect(limits(zeusd)).toEqual(["250000@0"]);
   });
 });
@@ -202,83 +190,85 @@ describe("a lease is acquired", () => {
 describe("a rule that requires a lease", () => {
   const refusal = 'rule "leased" requires a lease to write to GPU 0; acquire one, or use zeusd run';
 
-  beforeEach(() =>
-    setUp({ policy: rule("leased", "anyone = true", ["gpu-control", "gpu-read"], 'lease = "required"') }),
-  );
+  beforeEach(async () => {
+    zeusd = await startLeaseSubject({
+      policy: rule("leased", "anyone = true", ["gpu-control", "gpu-read"], 'lease = "required"'),
+    });
+  });
 
   it("lets nothing be written without, in a dry run as little, and everything within", async () => {
     for (const line of [limit(250_000), limit(250_000, { block: false }), limit(250_000, { more: "&dry_run=true" })])
-      expect(gistOf(await ask(line))).toEqual([403, "forbidden", refusal]);
+      expect(gistOf(await zeusd.ask(line))).toEqual([403, "forbidden", refusal]);
     expect(zeusd.calls).toEqual([]);
-    const { lease_id } = leaseOf(await ask("POST /lease/acquire"));
-    expect((await ask(limit(250_000))).status).toBe(200);
-    expect((await ask(limit(240_000), bob)).status).toBe(403);
-    expect((await ask(limit(240_000, { more: `&lease_id=${lease_id}` }), bob)).status).toBe(200);
-    expect((await ask("GET /gpu/get_power_limit?gpu_ids=0", bob)).status).toBe(200);
+    const { lease_id } = leaseOf(await zeusd.ask("POST /lease/acquire"));
+    expect((await zeusd.ask(limit(250_000))).status).toBe(200);
+    expect((await zeusd.ask(limit(240_000), zeusd.bob)).status).toBe(403);
+    expect((await zeusd.ask(limit(240_000, { more: `&lease_id=${lease_id}` }), zeusd.bob)).status).toBe(200);
+    expect((await zeusd.ask("GET /gpu/get_power_limit?gpu_ids=0", zeusd.bob)).status).toBe(200);
   });
 
   it("says so on the JSON wire, in text", async () => {
     const answer = await zeusd.ask("POST /gpu/0/set_power_limit", {
       headers: { "content-type": "application/json" },
       body: '{"power_limit_mw":1,"block":true}',
-      peer: alice.peer,
+      peer: zeusd.alice.peer,
     });
     expect(answer).toMatchObject({ status: 403, type: "text/plain; charset=utf-8", body: refusal });
   });
 
   it("wants it on each of the GPUs", async () => {
-    leaseOf(await ask("POST /lease/acquire?gpu_ids=0"));
-    expect(gistOf(await ask(limit(1, { gpus: "0,1" })))[2]).toMatch(/requires a lease to write to GPU 1/);
+    leaseOf(await zeusd.ask("POST /lease/acquire?gpu_ids=0"));
+    expect(gistOf(await zeusd.ask(limit(1, { gpus: "0,1" })))[2]).toMatch(/requires a lease to write to GPU 1/);
     expect(zeusd.calls).toEqual([]);
   });
 
   it("is content with the lease that comes with a write, also in a dry run, and not over TCP or where no end can be noticed", async () => {
     const terms = 'lease = "required"\nrestore_on_exit = true';
-    await setUp({ policy: rule("leased", "anyone = true", ["gpu-control", "gpu-read"], terms) });
-    expect((await ask(limit(1, { more: "&dry_run=true" }))).status).toBe(200);
-    expect((await ask(limit(250_000))).status).toBe(200);
-    expect((await zeusd.ask(limit(1))).status).toBe(403);
-    expect((await zeusd.ask(limit(1, { more: "&dry_run=true" }))).status).toBe(403);
-    expect((await ask(limit(1), createHolder(103, { hidden: true }))).status).toBe(403);
-    await alice.die();
+    zeusd = await startLeaseSubject({ policy: rule("leased", "anyone = true", ["gpu-control", "gpu-read"], terms) });
+    expect((await zeusd.ask(limit(1, { more: "&dry_run=true" }))).status).toBe(200);
+    expect((await zeusd.ask(limit(250_000))).status).toBe(200);
+    expect((await zeusd.ask(limit(1), {})).status).toBe(403);
+    expect((await zeusd.ask(limit(1, { more: "&dry_run=true" }), {})).status).toBe(403);
+    expect((await zeusd.ask(limit(1), createHolder(103, { hidden: true }))).status).toBe(403);
+    await zeusd.alice.die();
     expect(limits(zeusd)).toEqual(["250000@0", "300000@0"]);
   });
 
   it("is content with it where the daemon has it for all", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       config: { restoreOnExit: true },
       policy: rule("leased", "anyone = true", ["gpu-control"], 'lease = "required"'),
     });
-    expect((await ask(limit(250_000))).status).toBe(200);
+    expect((await zeusd.ask(limit(250_000))).status).toBe(200);
   });
 });
 
 describe("a rule that forbids leases", () => {
   it("lets nothing be written within one, and everything without", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       policy:
         rule("none", "uids = [1001]", ["gpu-control"], 'lease = "forbidden"') +
         rule("all", "uids = [1000]", ["gpu-control", "gpu-read"]),
     });
-    const { lease_id } = leaseOf(await ask("POST /lease/acquire?gpu_ids=0"));
-    expect(gistOf(await ask(limit(1, { more: `&lease_id=${lease_id}` }), bob))).toEqual([
+    const { lease_id } = leaseOf(await zeusd.ask("POST /lease/acquire?gpu_ids=0"));
+    expect(gistOf(await zeusd.ask(limit(1, { more: `&lease_id=${lease_id}` }), zeusd.bob))).toEqual([
       403,
       "forbidden",
       'rule "none" allows no leases on GPU 0',
     ]);
-    expect((await ask(limit(250_000), bob)).status).toBe(200);
-    await bob.die();
-    await alice.die();
+    expect((await zeusd.ask(limit(250_000), zeusd.bob)).status).toBe(200);
+    await zeusd.bob.die();
+    await zeusd.alice.die();
     expect(limits(zeusd)).toEqual(["250000@0"]);
   });
 
   it("keeps its writes from being put back where the daemon does that", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       config: { restoreOnExit: true },
       policy: rule("none", "uids = [1000]", ["gpu-control"], 'lease = "forbidden"'),
     });
-    expect((await ask(limit(250_000))).status).toBe(200);
-    await alice.die();
+    expect((await zeusd.ask(limit(250_000))).status).toBe(200);
+    await zeusd.alice.die();
     expect(limits(zeusd)).toEqual(["250000@0"]);
   });
 });
@@ -286,7 +276,7 @@ describe("a rule that forbids leases", () => {
 describe("what a process writes is put back when it ends", () => {
   const writeAndDie = async (by: Holder): Promise<readonly string[]> => {
     const before = zeusd.calls.length;
-    expect((await ask(limit(250_000), by)).status).toBe(200);
+    expect((await zeusd.ask(limit(250_000), by)).status).toBe(200);
     await by.die();
     return limits({ calls: zeusd.calls.slice(before) });
   };
@@ -295,8 +285,8 @@ describe("what a process writes is put back when it ends", () => {
 
   it("if the daemon does so, and not otherwise", async () => {
     for (const restoreOnExit of [true, false]) {
-      await setUp({ config: { restoreOnExit } });
-      expect(await writeAndDie(alice)).toEqual(restoreOnExit ? restored : kept);
+      zeusd = await startLeaseSubject({ config: { restoreOnExit } });
+      expect(await writeAndDie(zeusd.alice)).toEqual(restoreOnExit ? restored : kept);
     }
   });
 
@@ -307,7 +297,7 @@ describe("what a process writes is put back when it ends", () => {
       rule("neither", "uids = [1002]", ["gpu-control"]);
     const outcomes = [];
     for (const uid of [1000, 1001, 1002]) {
-      await setUp({ config: { restoreOnExit }, policy });
+      zeusd = await startLeaseSubject({ config: { restoreOnExit }, policy });
       outcomes.push(await writeAndDie(createHolder(200 + uid, { uid })));
     }
     expect(outcomes).toEqual([restored, kept, restoreOnExit ? restored : kept]);
@@ -316,29 +306,29 @@ describe("what a process writes is put back when it ends", () => {
   it("GPU by GPU, where different rules allow it", async () => {
     const gpu = (id: number, more: string): string =>
       rule(`of GPU ${id}`, "anyone = true", ["gpu-control"], `gpus = [${id}]\n${more}`);
-    await setUp({ policy: gpu(0, "restore_on_exit = true") + gpu(1, "") });
-    expect((await ask(limit(250_000, { gpus: "0,1" }))).status).toBe(200);
-    await alice.die();
+    zeusd = await startLeaseSubject({ policy: gpu(0, "restore_on_exit = true") + gpu(1, "") });
+    expect((await zeusd.ask(limit(250_000, { gpus: "0,1" }))).status).toBe(200);
+    await zeusd.alice.die();
     expect(limits(zeusd).toSorted()).toEqual(["250000@0", "250000@1", "300000@0"]);
   });
 });
 
 describe("leases and events are shown", () => {
   it("to whom a rule allows anything of gpu-read, on whichever GPU, and to nobody else", async () => {
-    await setUp({
+    zeusd = await startLeaseSubject({
       policy:
         rule("power of GPU 1", "uids = [1000]", ["gpu/get_power"], "gpus = [1]") +
         rule("writes", "uids = [1001]", ["gpu-control", "cpu-read"]),
     });
-    leaseOf(await ask("POST /lease/acquire", bob));
-    expect(await leasesOf()).toEqual([1]);
-    expect((await zeusd.follow("GET /events", () => true, alice)).status).toBe(200);
+    leaseOf(await zeusd.ask("POST /lease/acquire", zeusd.bob));
+    expect(await zeusd.living()).toEqual([1]);
+    expect((await zeusd.follow("GET /events", () => true, zeusd.alice)).status).toBe(200);
     for (const line of ["GET /lease/list", "GET /events"]) {
       for (const [by, who] of [
-        [bob, "uid 1001"],
+        [zeusd.bob, "uid 1001"],
         [createHolder(103, { uid: 1002 }), "uid 1002"],
       ] as const) {
-        expect(gistOf(await ask(line, by))).toEqual([
+        expect(gistOf(await zeusd.ask(line, by))).toEqual([
           403,
           "forbidden",
           `no rule of the policy allows anything of gpu-read to ${who}`,
@@ -348,8 +338,8 @@ describe("leases and events are shown", () => {
   });
 
   it("with nothing said of parameters to whom they are not shown", async () => {
-    await setUp({ policy: rule("writes", "uids = [1001]", ["gpu-control"]) });
-    expect((await ask("GET /events?x=1")).status).toBe(403);
-    expect((await ask("GET /lease/list?x=1")).status).toBe(403);
+    zeusd = await startLeaseSubject({ policy: rule("writes", "uids = [1001]", ["gpu-control"]) });
+    expect((await zeusd.ask("GET /events?x=1")).status).toBe(403);
+    expect((await zeusd.ask("GET /lease/list?x=1")).status).toBe(403);
   });
 });

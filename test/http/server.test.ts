@@ -1,46 +1,30 @@
 // The server by itself: time-outs, stopping, and clients that do not read.
-import { join } from "node:path";
-import { expect, it, onTestFinished } from "vitest";
-import { systemClock } from "../../src/contract/clock.ts";
+import { expect, it } from "vitest";
 import { emptyReply, jsonReply, textReply, type EventSink, type Reply } from "../../src/http/message.ts";
-import { createRequestIds } from "../../src/http/request-id.ts";
-import { HttpServer } from "../../src/http/server.ts";
-import { createFolder } from "../folder.ts";
-import { createQuietLog } from "../quiet-log.ts";
+import type { HttpServer } from "../../src/http/server.ts";
 import { openBare, type BareConnection } from "./bare-connection.ts";
+import { serve } from "./served.ts";
 
-interface Served {
+interface Opened {
   readonly http: HttpServer;
   open(bytes: string): BareConnection;
 }
 
-async function serve(handle: (path: string) => Promise<Reply>): Promise<Served> {
-  const path = join(createFolder(), "s.sock");
-  const http = new HttpServer({
-    handler: {
-      handle: (request) => handle(request.path),
-      refuse: (_, { status, code }) => jsonReply(status, { code }),
-    },
-    clock: systemClock,
-    log: createQuietLog(),
-    nextRequestId: createRequestIds(),
-    maxConnections: 10,
-    maxStreams: 10,
-    originGuard: () => undefined,
-    hostMatters: false,
+async function answering(handle: (path: string) => Promise<Reply>): Promise<Opened> {
+  const { http, path } = await serve({
+    handle: (request) => handle(request.path),
+    refuse: (_, { status, code }) => jsonReply(status, { code }),
   });
-  await new Promise<void>((resolve) => http.server.listen(path, resolve));
-  onTestFinished(() => http.cut());
   return { http, open: (bytes) => openBare(path, bytes) };
 }
 
 it("keeps an idle connection for at least 65 s, well over the 5 s of Python's clients (13.2 #6)", async () => {
-  const { http } = await serve(async () => emptyReply(200));
+  const { http } = await answering(async () => emptyReply(200));
   expect(http.server.keepAliveTimeout).toBeGreaterThanOrEqual(65_000);
 });
 
 it("gives a head 5 s, a body 30 s and a reader 120 s", async () => {
-  const { headersTimeout, requestTimeout, timeout } = (await serve(async () => emptyReply(200))).http.server;
+  const { headersTimeout, requestTimeout, timeout } = (await answering(async () => emptyReply(200))).http.server;
   expect({ headersTimeout, requestTimeout, timeout }).toEqual({
     headersTimeout: 5_000,
     requestTimeout: 30_000,
@@ -54,7 +38,7 @@ it("lets what is running finish when it stops, and refuses what comes after on t
     release = () => resolve(textReply(200, "done"));
   });
   let asked = 0;
-  const { http, open } = await serve(() => {
+  const { http, open } = await answering(() => {
     asked += 1;
     return held;
   });
@@ -77,7 +61,7 @@ it("takes nothing more from a stream whose client does not read, and goes on whe
   let drained = 0;
   const stream = { drained: () => void (drained += 1), close: () => {} };
   const body = { open: (opened: EventSink) => ((sink = opened), stream), recheck: async () => {} };
-  const { open } = await serve(async () => ({ status: 200, headers: {}, body }));
+  const { open } = await answering(async () => ({ status: 200, headers: {}, body }));
   const { socket } = open("GET /stream HTTP/1.1\r\n\r\n");
   await expect.poll(() => sink).toBeDefined();
   socket.pause();
@@ -90,7 +74,7 @@ it("takes nothing more from a stream whose client does not read, and goes on whe
 });
 
 it("cuts off a client that leaves its reply unread for too long", async () => {
-  const { http, open } = await serve(async () => textReply(200, "x".repeat(10_000_000)));
+  const { http, open } = await answering(async () => textReply(200, "x".repeat(10_000_000)));
   http.server.timeout = 100;
   const closed = new Promise<void>((resolve) => {
     http.server.on("connection", (socket) => socket.once("close", () => resolve()));

@@ -3,11 +3,16 @@ import { describe, expect, it } from "vitest";
 import { alice, bob, codeOf } from "./governed.ts";
 import { eventually } from "./http-client.ts";
 import type { LeaseClient } from "./lease-clients.ts";
-import { createLeaseRig, limitTarget, whenSet, type LeaseRig, type LeaseRigOptions } from "./lease-rig.ts";
-
-const mostMs = 2_000;
-const base = { power_limit: "300000" };
-const limit = (mw: number) => ({ power_limit: String(mw) });
+import {
+  base,
+  createLeaseRig,
+  limit,
+  limitTarget,
+  mostMs,
+  whenSet,
+  type LeaseRig,
+  type LeaseRigOptions,
+} from "./lease-rig.ts";
 
 async function startRig(options: LeaseRigOptions = {}): Promise<LeaseRig> {
   const rig = await createLeaseRig(options);

@@ -3,28 +3,18 @@ import { describe, expect, it } from "vitest";
 import { setter } from "./driven.ts";
 import { alice } from "./governed.ts";
 import { statusOrCut } from "./http-client.ts";
-import type { LeaseClient } from "./lease-clients.ts";
-import { createLeaseRig, limitTarget, whenSet, type LeaseRig } from "./lease-rig.ts";
+import { base, createLeaseRig, limit, limitTarget, mostMs, whenSet, type HeldRig, type LeaseRig } from "./lease-rig.ts";
 import { stateOfGpu } from "./lease-state.ts";
 
-const mostMs = 2_000;
 const quick = ["--device-timeout-ms", "400"];
-const base = { power_limit: "300000" };
-const limit = (mw: number) => ({ power_limit: String(mw) });
 const away = [
   `${setter}@0=code:15`,
   "nvmlDeviceGetPowerManagementLimit@0=code:15",
   "nvmlDeviceGetHandleByUUID@0=code:15",
 ];
 
-interface Held {
-  readonly rig: LeaseRig;
-  readonly holder: LeaseClient;
-  readonly lease: number;
-}
-
 /** A holder that has set the limits of both GPUs to 200 W. */
-async function hold(args: readonly string[] = quick): Promise<Held> {
+async function hold(args: readonly string[] = quick): Promise<HeldRig> {
   const rig = await createLeaseRig({ args });
   await rig.start();
   const holder = await rig.clients.start(alice);
@@ -145,17 +135,22 @@ it("whoever releases a lease is told which GPU has to wait, and why", async () =
 });
 
 describe("--on-stop restore, with one GPU that hangs,", () => {
-  it("puts the other back, ends within 5 s, and leaves the one in the journal for the next start", async () => {
-    const { rig } = await hold([]);
-    rig.driver.fail(`${setter}@0=hang`);
-    rig.daemon().signal("SIGTERM");
-    await exitWithin(5_000, rig);
+  /** The stop has put back GPU 1, and a start does so with GPU 0. */
+  async function expectLeftToStart(rig: LeaseRig): Promise<void> {
     expect(rig.driver.gpus()).toMatchObject([limit(200_000), base]);
     expect([owedOn(rig, 0) > 0, owedOn(rig, 1)]).toEqual([true, 0]);
     rig.driver.fail();
     await rig.start();
     expect(await whenSet(rig, 0, base)).toBeLessThan(mostMs);
     expect(await rig.leases()).toEqual([]);
+  }
+
+  it("puts the other back, ends within 5 s, and leaves the one in the journal for the next start", async () => {
+    const { rig } = await hold([]);
+    rig.driver.fail(`${setter}@0=hang`);
+    rig.daemon().signal("SIGTERM");
+    await exitWithin(5_000, rig);
+    await expectLeftToStart(rig);
   });
 
   it("does the same when that hung in a write before it was told to stop", async () => {
@@ -166,12 +161,7 @@ describe("--on-stop restore, with one GPU that hangs,", () => {
     rig.daemon().signal("SIGTERM");
     await exitWithin(5_000, rig);
     await answer;
-    expect(rig.driver.gpus()).toMatchObject([limit(200_000), base]);
-    expect([owedOn(rig, 0) > 0, owedOn(rig, 1)]).toEqual([true, 0]);
-    rig.driver.fail();
-    await rig.start();
-    expect(await whenSet(rig, 0, base)).toBeLessThan(mostMs);
-    expect(await rig.leases()).toEqual([]);
+    await expectLeftToStart(rig);
   });
 
   it("does the same within 2 s on SIGINT", async () => {

@@ -6,13 +6,11 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { setter } from "./driven.ts";
 import { alice } from "./governed.ts";
 import { eventually } from "./http-client.ts";
-import { createLeaseRig, limitTarget, whenSet } from "./lease-rig.ts";
+import { base, createLeaseRig, limit, limitTarget, whenSet } from "./lease-rig.ts";
 import { isRoot } from "./ordinary-user.ts";
 
 /** Others cannot become somebody else, and have no such children. */
 const onlyRoot: typeof it | (() => void) = isRoot ? it : () => {};
-const base = { power_limit: "300000" };
-const limit = (mw: number) => ({ power_limit: String(mw) });
 
 describe("an orderly stop", () => {
   it.each(["SIGTERM", "SIGINT"] as const)("by %s puts back every GPU, each with a lease of its own", async (signal) => {

@@ -7,13 +7,9 @@ import { createFolder } from "../folder.ts";
 import { alice, bob } from "./governed.ts";
 import { eventually } from "./http-client.ts";
 import type { LeaseClient } from "./lease-clients.ts";
-import { createLeaseRig, limitTarget, whenSet, type LeaseRig } from "./lease-rig.ts";
+import { base, createLeaseRig, limit, limitTarget, mostMs, whenSet, type LeaseRig } from "./lease-rig.ts";
 import { canChoosePids, createPidNamespace, type PidNamespace } from "./pid-namespace.ts";
 import { repository } from "./zeusd.ts";
-
-const mostMs = 2_000;
-const base = { power_limit: "300000" };
-const limit = (mw: number) => ({ power_limit: String(mw) });
 
 async function expectOk(answer: Promise<{ readonly status: number; readonly body: string }>): Promise<void> {
   expect(await answer).toMatchObject({ status: 200 });

@@ -6,7 +6,7 @@ import type { StubGpu } from "../stub/gpus.ts";
 import { createFolder } from "../folder.ts";
 import { createDriver, type Driver, type DriverOptions } from "./driver.ts";
 import { eventually, request, type Answer } from "./http-client.ts";
-import { openLeaseClients, type LeaseClients } from "./lease-clients.ts";
+import { openLeaseClients, type LeaseClient, type LeaseClients } from "./lease-clients.ts";
 import { startZeusd, type StartOptions, type Zeusd } from "./zeusd.ts";
 
 export interface LeaseRigOptions extends DriverOptions {
@@ -114,6 +114,24 @@ export async function createLeaseRig({ args = [], through = [], ...options }: Le
 function readJournal(path: string): readonly JournalLine[] {
   const lines = readFileSync(path, "utf8").split("\n").slice(0, -1);
   return lines.map((line) => JSON.parse(line.slice("01234567 ".length)) as JournalLine);
+}
+
+/** A daemon with a client that holds the lease of this number. */
+export interface HeldRig {
+  readonly rig: LeaseRig;
+  readonly holder: LeaseClient;
+  readonly lease: number;
+}
+
+/** How long it may take to put back what a lease has changed, once its holder has ended. */
+export const mostMs = 2_000;
+
+/** What GPUs are set to where nobody has set anything, as the driver's stub has it. */
+export const base: Pick<StubGpu, "power_limit"> = { power_limit: "300000" };
+
+/** What a power limit is in the driver's stub. */
+export function limit(mw: number): Pick<StubGpu, "power_limit"> {
+  return { power_limit: String(mw) };
 }
 
 /** Settles when a setting of a GPU is that, and gives back how long it took, in ms. */

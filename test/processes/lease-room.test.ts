@@ -6,12 +6,8 @@ import { expect, it } from "vitest";
 import { createFolder } from "../folder.ts";
 import { alice, bob, codeOf, health, isWell } from "./governed.ts";
 import { eventually } from "./http-client.ts";
-import { createLeaseRig, limitTarget, whenSet, type LeaseRig } from "./lease-rig.ts";
+import { base, createLeaseRig, limit, limitTarget, mostMs, whenSet, type LeaseRig } from "./lease-rig.ts";
 import { isRoot } from "./ordinary-user.ts";
-
-const mostMs = 2_000;
-const base = { power_limit: "300000" };
-const limit = (mw: number) => ({ power_limit: String(mw) });
 
 interface Disk {
   readonly rig: LeaseRig;

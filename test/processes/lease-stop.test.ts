@@ -5,22 +5,21 @@ import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { createFolder } from "../folder.ts";
 import { alice, bob } from "./governed.ts";
-import type { LeaseClient } from "./lease-clients.ts";
-import { createLeaseRig, limitTarget, whenSet, type LeaseRig, type LeaseRigOptions } from "./lease-rig.ts";
+import {
+  base,
+  createLeaseRig,
+  limit,
+  limitTarget,
+  mostMs,
+  whenSet,
+  type HeldRig,
+  type LeaseRig,
+  type LeaseRigOptions,
+} from "./lease-rig.ts";
 import { refusal } from "./zeusd.ts";
 
-const mostMs = 2_000;
-const base = { power_limit: "300000" };
-const limit = (mw: number) => ({ power_limit: String(mw) });
-
-interface Held {
-  readonly rig: LeaseRig;
-  readonly holder: LeaseClient;
-  readonly lease: number;
-}
-
 /** A holder that has set the limit of GPU 0 to 200 W and its clocks to 300 to 900 MHz. */
-async function hold(options: LeaseRigOptions = {}): Promise<Held> {
+async function hold(options: LeaseRigOptions = {}): Promise<HeldRig> {
   const rig = await createLeaseRig(options);
   await rig.start();
   const holder = await rig.clients.start(alice);
