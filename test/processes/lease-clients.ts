@@ -82,8 +82,10 @@ const program = `
       kept = new http.Agent({ keepAlive: true, maxSockets: 1 });
     },
     async fork({ name }) {
-      const words = ["-e", process._eval, JSON.stringify({ ...JSON.parse(process.argv[1]), name })];
-      spawn(process.execPath, words, { stdio: "ignore", detached: true }).unref();
+      const [, facts, program] = process.argv;
+      const words = ["-e", program, JSON.stringify({ ...JSON.parse(facts), name }), program];
+      // By its path an ordinary user may not reach it: root's Node can lie in a folder of root's.
+      spawn("/proc/self/exe", words, { stdio: "ignore", detached: true }).unref();
     },
   };
   control.once("connect", () => say({ name, pid: process.pid }));
@@ -123,7 +125,8 @@ export async function openLeaseClients(address: string): Promise<LeaseClients> {
 
   const words = (name: string, who: Identity = self): readonly string[] => {
     if (!isRoot && who.uid !== self.uid) throw new Error(`uid ${self.uid} cannot become uid ${who.uid}`);
-    return [process.execPath, "-e", program, JSON.stringify({ ...who, name, desk, address })];
+    // Its own text comes along, for its children.
+    return [process.execPath, "-e", program, JSON.stringify({ ...who, name, desk, address }), program];
   };
   async function arrival(name: string): Promise<LeaseClient> {
     await eventually(() => here.has(name));
